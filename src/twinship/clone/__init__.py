@@ -1,0 +1,1 @@
+"""Cloning: ``facts`` reads, ``checks`` and ``plan`` think, ``run`` acts, ``reconcile`` decides."""

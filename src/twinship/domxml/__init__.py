@@ -1,0 +1,1 @@
+"""libvirt domain XML in, XML out: reading, the identity table, rewriting. Pure."""

@@ -1,0 +1,121 @@
+"""Changes to a domain XML that are not identity: where disks lie, marks of ours, redaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from lxml import etree
+
+from twinship.domxml.document import parse, serialize
+
+NAMESPACE = "urn:twinship:domain:1"
+"""The namespace of our marks in ``<metadata>``; libvirt keeps them and never reads them."""
+
+_SECRET_ATTRIBUTES = ("passwd",)
+_REDACTED = "*****"
+
+
+def with_disk_paths(text: str, paths: Mapping[str, str]) -> str:
+    """The definition with the files of the named disks (by target) replaced; chains are dropped."""
+    root = parse(text)
+    for disk in root.findall("devices/disk"):
+        target = disk.find("target")
+        path = paths.get(target.get("dev", "")) if target is not None else None
+        if path is None:
+            continue
+        for stale in ("backingStore", "mirror"):
+            for element in disk.findall(stale):
+                disk.remove(element)
+        _set_file(disk, path)
+    return serialize(root)
+
+
+def with_sparse_targets(text: str, targets: frozenset[str]) -> str:
+    """The definition with zeroes unmapped on the named disks, so that a copy stays as thin as it was.
+
+    Without this a mirror writes every zero (measured: 2 GiB qcow2 with 300 MiB of data became
+    2049 MiB on the target).
+    """
+    root = parse(text)
+    for disk in root.findall("devices/disk"):
+        target = disk.find("target")
+        if target is None or target.get("dev", "") not in targets:
+            continue
+        driver = disk.find("driver")
+        if driver is None:
+            driver = etree.Element("driver", name="qemu")
+            disk.insert(0, driver)
+        driver.set("discard", "unmap")
+        driver.set("detect_zeroes", "unmap")
+    return serialize(root)
+
+
+def without_chains(text: str) -> str:
+    """The definition without the backing chains a running VM's XML lists."""
+    root = parse(text)
+    for disk in root.findall("devices/disk"):
+        for tag in ("backingStore", "mirror"):
+            for element in disk.findall(tag):
+                disk.remove(element)
+    return serialize(root)
+
+
+def with_mark(text: str, kind: str, attributes: Mapping[str, str]) -> str:
+    """The definition with our mark ``kind`` in its metadata, replacing an older one."""
+    root = parse(text)
+    metadata = root.find("metadata")
+    if metadata is None:
+        metadata = etree.Element("metadata")
+        root.insert(min(2, len(root)), metadata)
+    tag = f"{{{NAMESPACE}}}{kind}"
+    for old in metadata.findall(tag):
+        metadata.remove(old)
+    mark = etree.SubElement(metadata, tag, nsmap={"twinship": NAMESPACE})
+    for key, value in attributes.items():
+        mark.set(key, value)
+    return serialize(root)
+
+
+def without_mark(text: str, kind: str) -> str:
+    """The definition without our mark ``kind``."""
+    root = parse(text)
+    metadata = root.find("metadata")
+    if metadata is not None:
+        for mark in metadata.findall(f"{{{NAMESPACE}}}{kind}"):
+            metadata.remove(mark)
+        if len(metadata) == 0:
+            root.remove(metadata)
+    return serialize(root)
+
+
+def mark_of(text: str, kind: str) -> dict[str, str] | None:
+    """The attributes of our mark ``kind``, or None."""
+    mark = parse(text).find(f"metadata/{{{NAMESPACE}}}{kind}")
+    return (
+        {str(key): str(value) for key, value in mark.attrib.items()} if mark is not None else None
+    )
+
+
+def redacted(text: str) -> str:
+    """The definition fit to be shown: passwords replaced by stars."""
+    root = parse(text)
+    for element in root.iter():
+        for name in _SECRET_ATTRIBUTES:
+            if name in element.attrib:
+                element.set(name, _REDACTED)
+    return serialize(root)
+
+
+def _set_file(disk: etree._Element, path: str) -> None:
+    source = disk.find("source")
+    if source is None:
+        source = etree.Element("source")
+        driver = disk.find("driver")
+        disk.insert(0 if driver is None else disk.index(driver) + 1, source)
+    disk.set("type", "file")
+    for key in ("dev", "pool", "volume", "name", "protocol", "index", "startupPolicy"):
+        source.attrib.pop(key, "")
+    for child in list(source):
+        if child.tag != "seclabel":
+            source.remove(child)
+    source.set("file", path)

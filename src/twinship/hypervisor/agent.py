@@ -1,0 +1,67 @@
+"""The guest agent: whether it answers, and what a guest with the tick agent felt.
+
+The tick agent is any guest agent that answers ``twinship-ticks`` (docs/reference/tick-agent.md);
+the lab's micro guest does. Other guests have no way to tell how long they stood still.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import libvirt
+import libvirt_qemu
+
+from twinship.hypervisor.connection import Connection
+from twinship.hypervisor.translate import translated
+from twinship.hypervisor.vms import need
+from twinship.model.errors import HypervisorError
+from twinship.model.vm import TickReport
+
+TIMEOUT_S = 5
+
+
+def answers(connection: Connection, uuid: str) -> bool:
+    """Whether the guest's agent answers now."""
+    try:
+        ask(connection, uuid, "guest-ping")
+    except HypervisorError:
+        return False
+    return True
+
+
+def ticks(connection: Connection, uuid: str, *, reset: bool = False) -> TickReport | None:
+    """What the tick agent reports; None for a guest without one.
+
+    ``reset``: the longest gap is counted anew from here on.
+    """
+    try:
+        answer = ask(connection, uuid, "twinship-ticks", {"reset": True} if reset else None)
+    except HypervisorError:
+        return None
+    if not isinstance(answer, dict) or "longest_gap_s" not in answer:
+        return None
+    known = ("longest_gap_s", "up_s", "memory_errors", "disk_writes", "disk_errors")
+    return TickReport(
+        longest_gap_s=float(answer["longest_gap_s"]),
+        up_s=float(answer.get("up_s", 0)),
+        memory_errors=int(answer.get("memory_errors", 0)),
+        disk_writes=int(answer.get("disk_writes", 0)),
+        disk_errors=int(answer.get("disk_errors", 0)),
+        extra={key: value for key, value in answer.items() if key not in known},
+    )
+
+
+def ask(
+    connection: Connection, uuid: str, command: str, arguments: dict[str, Any] | None = None
+) -> Any:
+    """Sends one command to the agent and returns its answer. Waits five seconds at most."""
+    request: dict[str, Any] = {"execute": command}
+    if arguments is not None:
+        request["arguments"] = arguments
+    domain = need(connection, uuid)
+    try:
+        text = libvirt_qemu.qemuAgentCommand(domain, json.dumps(request), TIMEOUT_S, 0)
+    except libvirt.libvirtError as error:
+        raise translated(error, f"ask the guest agent of VM {uuid}") from error
+    return json.loads(text).get("return")

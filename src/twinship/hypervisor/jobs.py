@@ -1,0 +1,227 @@
+"""Long jobs of QEMU's: copying a disk, moving a VM. Each can be watched and stopped."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import libvirt
+
+from twinship.domxml.document import parse
+from twinship.hypervisor.connection import Connection
+from twinship.hypervisor.translate import translated
+from twinship.hypervisor.vms import need
+from twinship.model.errors import HypervisorError, TwinshipError
+
+UNLIMITED_MIB_S = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyState:
+    """A block copy: how far it is. ``ready``: every byte is there, and new ones are mirrored."""
+
+    done_bytes: int
+    total_bytes: int
+    ready: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoveStats:
+    """libvirt's numbers for a migration; zero where it does not say."""
+
+    memory_total: int = 0
+    memory_processed: int = 0
+    memory_remaining: int = 0
+    disk_total: int = 0
+    disk_processed: int = 0
+    disk_remaining: int = 0
+    rate: int = 0
+    dirty_rate: int = 0
+    iteration: int = 0
+    downtime_s: float | None = None
+    elapsed_s: float = 0.0
+
+    @property
+    def done_bytes(self) -> int:
+        """Bytes through, memory and disks."""
+        return self.memory_processed + self.disk_processed
+
+    @property
+    def left_bytes(self) -> int:
+        """Bytes to go as of now; a busy guest makes more."""
+        return self.memory_remaining + self.disk_remaining
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoveOrder:
+    """A migration as libvirt is asked for it.
+
+    ``copy_disks`` are the targets whose contents go along; none for shared storage.
+    ``rate`` is bytes/s for each stream, 0 for no limit.
+    """
+
+    uri: str
+    xml: str
+    persistent_xml: str
+    name: str
+    listen: str = ""
+    copy_disks: tuple[str, ...] = ()
+    live: bool = True
+    persist: bool = True
+    paused: bool = False
+    rate: int = 0
+
+
+def start_copy(
+    connection: Connection, uuid: str, target: str, destination_xml: str, *, rate: int = 0
+) -> None:
+    """Begins to copy a disk of a running (or paused) VM onto a volume that is already there."""
+    flags = libvirt.VIR_DOMAIN_BLOCK_COPY_REUSE_EXT | libvirt.VIR_DOMAIN_BLOCK_COPY_TRANSIENT_JOB
+    params = {libvirt.VIR_DOMAIN_BLOCK_COPY_BANDWIDTH: rate} if rate else {}
+    try:
+        need(connection, uuid).blockCopy(target, destination_xml, params, flags)
+    except libvirt.libvirtError as error:
+        raise translated(error, f"copy disk {target} on {connection.name}") from error
+
+
+def copy_state(connection: Connection, uuid: str, target: str) -> CopyState | None:
+    """How far a copy is; None when there is no such job any more (it failed, or was ended)."""
+    domain = need(connection, uuid)
+    try:
+        info = domain.blockJobInfo(target, libvirt.VIR_DOMAIN_BLOCK_JOB_INFO_BANDWIDTH_BYTES)
+        if not info:
+            return None
+        # cur == end also holds for an instant at the start; the XML says when it is really ready.
+        ready = info["cur"] == info["end"] and _mirror_ready(domain.XMLDesc(0), target)
+    except libvirt.libvirtError as error:
+        raise translated(error, f"watch the copy of {target} on {connection.name}") from error
+    return CopyState(done_bytes=info["cur"], total_bytes=info["end"], ready=ready)
+
+
+def finish_copy(connection: Connection, uuid: str, target: str) -> None:
+    """Ends a ready copy: flushed, complete as of now; the VM stays on its own disk."""
+    try:
+        need(connection, uuid).blockJobAbort(target, 0)
+    except libvirt.libvirtError as error:
+        raise translated(error, f"finish the copy of {target} on {connection.name}") from error
+
+
+def _mirror_ready(xml: str, target: str) -> bool:
+    for disk in parse(xml).findall("devices/disk"):
+        name, mirror = disk.find("target"), disk.find("mirror")
+        if name is not None and name.get("dev") == target:
+            return mirror is not None and mirror.get("ready") == "yes"
+    return False
+
+
+class Move:
+    """A migration under way in a thread of its own; the caller watches and may stop it.
+
+    The controller drives both sides (libvirt's managed direct migration): if it dies before the
+    end, the source runs on and the copy on the target is removed by the target's libvirt.
+    """
+
+    def __init__(self, source: Connection, target: Connection, uuid: str, order: MoveOrder) -> None:
+        """Begins at once."""
+        self._source = source
+        self._target = target
+        self._uuid = uuid
+        self._order = order
+        self._error: libvirt.libvirtError | None = None
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._perform, name=f"move-{uuid}", daemon=True)
+        self._thread.start()
+
+    def wait(self, seconds: float) -> bool:
+        """Waits at most that long; True once it is over."""
+        return self._ended.wait(seconds)
+
+    def stats(self) -> MoveStats:
+        """libvirt's numbers as of now; all zero before it has begun and after it is over."""
+        try:
+            return _stats(need(self._source, self._uuid).jobStats(0))
+        except (libvirt.libvirtError, TwinshipError):
+            return MoveStats()
+
+    def abort(self) -> None:
+        """Asks libvirt to stop; the move then ends with an error, the source running."""
+        try:
+            need(self._source, self._uuid).abortJob()
+        except libvirt.libvirtError as error:
+            if error.get_error_code() != libvirt.VIR_ERR_OPERATION_INVALID:
+                raise translated(error, "stop the move") from error
+
+    def finish(self) -> None:
+        """Raises what the move ended with, if it was an error. Call after :meth:`wait`."""
+        if self._error is not None:
+            raise translated(
+                self._error, f"move VM {self._order.name} to {self._target.name}"
+            ) from self._error
+
+    def _perform(self) -> None:
+        order = self._order
+        flags = libvirt.VIR_MIGRATE_ABORT_ON_ERROR
+        for wanted, flag in (
+            (order.live, libvirt.VIR_MIGRATE_LIVE),
+            (order.persist, libvirt.VIR_MIGRATE_PERSIST_DEST),
+            (order.paused, libvirt.VIR_MIGRATE_PAUSED),
+            (bool(order.copy_disks), libvirt.VIR_MIGRATE_NON_SHARED_DISK),
+        ):
+            if wanted:
+                flags |= flag
+        params: dict[str, Any] = {
+            libvirt.VIR_MIGRATE_PARAM_URI: order.uri,
+            libvirt.VIR_MIGRATE_PARAM_DEST_XML: order.xml,
+        }
+        if order.persist:
+            params[libvirt.VIR_MIGRATE_PARAM_PERSIST_XML] = order.persistent_xml
+        if order.copy_disks:
+            params[libvirt.VIR_MIGRATE_PARAM_MIGRATE_DISKS] = list(order.copy_disks)
+        if order.listen:
+            params[libvirt.VIR_MIGRATE_PARAM_LISTEN_ADDRESS] = order.listen
+        if order.rate:
+            params[libvirt.VIR_MIGRATE_PARAM_BANDWIDTH] = max(1, order.rate // 2**20)
+        try:
+            need(self._source, self._uuid).migrate3(self._target.raw, params, flags)
+        except libvirt.libvirtError as error:
+            self._error = error
+        except HypervisorError as error:
+            self._error = libvirt.libvirtError(error.cause or error.message)
+        finally:
+            self._ended.set()
+
+
+def completed(connection: Connection, uuid: str) -> MoveStats:
+    """The numbers of the VM's last finished move, kept by the host it runs on now."""
+    flags = libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED | libvirt.VIR_DOMAIN_JOB_STATS_KEEP_COMPLETED
+    try:
+        return _stats(need(connection, uuid).jobStats(flags))
+    except libvirt.libvirtError as error:
+        raise translated(error, "read the move's statistics") from error
+
+
+def abort_job(connection: Connection, uuid: str) -> None:
+    """Stops whatever job holds the VM; harmless when there is none."""
+    try:
+        need(connection, uuid).abortJob()
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_OPERATION_INVALID:
+            raise translated(error, f"stop the job of VM {uuid}") from error
+
+
+def _stats(raw: dict[str, Any]) -> MoveStats:
+    page = raw.get("memory_page_size", 4096)
+    return MoveStats(
+        memory_total=raw.get("memory_total", 0),
+        memory_processed=raw.get("memory_processed", 0),
+        memory_remaining=raw.get("memory_remaining", 0),
+        disk_total=raw.get("disk_total", 0),
+        disk_processed=raw.get("disk_processed", 0),
+        disk_remaining=raw.get("disk_remaining", 0),
+        rate=raw.get("memory_bps", 0) + raw.get("disk_bps", 0),
+        dirty_rate=raw.get("memory_dirty_rate", 0) * page,
+        iteration=raw.get("memory_iteration", 0),
+        downtime_s=raw["downtime"] / 1000 if "downtime" in raw else None,
+        elapsed_s=raw.get("time_elapsed", 0) / 1000,
+    )

@@ -1,0 +1,315 @@
+"""VMs through libvirt: listing, reading, defining, starting, stopping."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import libvirt
+
+from twinship.domxml import read as domread
+from twinship.domxml.document import parse
+from twinship.hypervisor import volumes
+from twinship.hypervisor.connection import Connection
+from twinship.hypervisor.translate import doing, translated
+from twinship.model.errors import Gone
+from twinship.model.vm import Disk, Layer, Vm, VmFacts, VmState
+
+_STATES = {
+    libvirt.VIR_DOMAIN_RUNNING: VmState.RUNNING,
+    libvirt.VIR_DOMAIN_BLOCKED: VmState.RUNNING,
+    libvirt.VIR_DOMAIN_PAUSED: VmState.PAUSED,
+    libvirt.VIR_DOMAIN_SHUTDOWN: VmState.SHUTTING_DOWN,
+    libvirt.VIR_DOMAIN_SHUTOFF: VmState.SHUT_OFF,
+    libvirt.VIR_DOMAIN_CRASHED: VmState.CRASHED,
+    libvirt.VIR_DOMAIN_PMSUSPENDED: VmState.SUSPENDED,
+}
+
+_PAUSE_REASONS = {
+    libvirt.VIR_DOMAIN_PAUSED_USER: "user",
+    libvirt.VIR_DOMAIN_PAUSED_MIGRATION: "migration",
+    libvirt.VIR_DOMAIN_PAUSED_SAVE: "save",
+    libvirt.VIR_DOMAIN_PAUSED_DUMP: "dump",
+    libvirt.VIR_DOMAIN_PAUSED_IOERROR: "io_error",
+    libvirt.VIR_DOMAIN_PAUSED_WATCHDOG: "watchdog",
+    libvirt.VIR_DOMAIN_PAUSED_FROM_SNAPSHOT: "snapshot",
+    libvirt.VIR_DOMAIN_PAUSED_SHUTTING_DOWN: "shutting_down",
+    libvirt.VIR_DOMAIN_PAUSED_SNAPSHOT: "snapshot",
+    libvirt.VIR_DOMAIN_PAUSED_CRASHED: "crashed",
+    libvirt.VIR_DOMAIN_PAUSED_STARTING_UP: "starting_up",
+    libvirt.VIR_DOMAIN_PAUSED_POSTCOPY: "post_copy",
+    libvirt.VIR_DOMAIN_PAUSED_POSTCOPY_FAILED: "post_copy_failed",
+}
+
+_JOBS = {
+    libvirt.VIR_DOMAIN_JOB_OPERATION_START: "start",
+    libvirt.VIR_DOMAIN_JOB_OPERATION_SAVE: "save",
+    libvirt.VIR_DOMAIN_JOB_OPERATION_RESTORE: "restore",
+    libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_IN: "migration in",
+    libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT: "migration out",
+    libvirt.VIR_DOMAIN_JOB_OPERATION_SNAPSHOT: "snapshot",
+    libvirt.VIR_DOMAIN_JOB_OPERATION_DUMP: "dump",
+    libvirt.VIR_DOMAIN_JOB_OPERATION_BACKUP: "backup",
+}
+
+
+def all_vms(connection: Connection) -> tuple[Vm, ...]:
+    """Every VM of the host by name, in two calls whatever their number."""
+    wanted = (
+        libvirt.VIR_DOMAIN_STATS_STATE
+        | libvirt.VIR_DOMAIN_STATS_BALLOON
+        | libvirt.VIR_DOMAIN_STATS_VCPU
+    )
+    with doing(f"list the VMs of {connection.name}"):
+        rows = connection.raw.getAllDomainStats(
+            wanted, libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
+        )
+        transient = {
+            domain.UUIDString()
+            for domain in connection.raw.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_TRANSIENT)
+        }
+    found = [
+        Vm(
+            host=connection.name,
+            name=domain.name(),
+            uuid=domain.UUIDString(),
+            state=_STATES.get(stats.get("state.state", -1), VmState.UNKNOWN),
+            persistent=domain.UUIDString() not in transient,
+            vcpus=stats.get("vcpu.maximum", 0),
+            memory_bytes=stats.get("balloon.maximum", 0) * 1024,
+        )
+        for domain, stats in rows
+    ]
+    return tuple(sorted(found, key=lambda vm: (vm.name, vm.uuid)))
+
+
+def facts(connection: Connection, uuid: str) -> VmFacts:
+    """Everything of one VM, its disks with their whole chains. Raises :class:`Gone`."""
+    domain = _need(connection, uuid)
+    with doing(f"read VM {uuid} of {connection.name}"):
+        secure = libvirt.VIR_DOMAIN_XML_SECURE
+        state, reason = domain.state(0)
+        active, persistent = bool(domain.isActive()), bool(domain.isPersistent())
+        inactive = domain.XMLDesc(secure | libvirt.VIR_DOMAIN_XML_INACTIVE) if persistent else ""
+        live = domain.XMLDesc(secure) if active else ""
+        text = live or inactive
+        summary = domread.summary(text)
+        vm = Vm(
+            host=connection.name,
+            name=domain.name(),
+            uuid=domain.UUIDString(),
+            state=_STATES.get(state, VmState.UNKNOWN),
+            persistent=persistent,
+            vcpus=summary.vcpus,
+            memory_bytes=summary.memory_bytes,
+        )
+        numbers = {
+            "snapshots": domain.snapshotNum(0),
+            "checkpoints": len(domain.listAllCheckpoints(0)) if active else 0,
+            "managed_save": bool(domain.hasManagedSaveImage(0)),
+            "autostart": bool(domain.autostart()) if persistent else False,
+        }
+        job = _job(domain) if active else ""
+    return VmFacts(
+        vm=vm,
+        inactive_xml=inactive,
+        live_xml=live,
+        disks=tuple(_with_chain(connection, disk) for disk in domread.disks(text)),
+        pause_reason=_PAUSE_REASONS.get(reason, "") if vm.state is VmState.PAUSED else "",
+        job=job,
+        agent_connected=_agent_connected(live) if live else False,
+        nvram=Layer(path=summary.nvram) if summary.nvram else None,
+        **numbers,
+    )
+
+
+def macs(connection: Connection) -> frozenset[str]:
+    """The MAC addresses of every VM of the host, in lower case. Reads every definition."""
+    found: set[str] = set()
+    with doing(f"read the VMs of {connection.name}"):
+        for domain in connection.raw.listAllDomains(0):
+            found |= {nic.mac.lower() for nic in domread.summary(domain.XMLDesc(0)).nics}
+    return frozenset(found)
+
+
+def state(connection: Connection, uuid: str) -> tuple[VmState, str, bool] | None:
+    """State, reason of a pause, and whether it is persistent; None when there is no such VM."""
+    domain = _lookup(connection, uuid)
+    if domain is None:
+        return None
+    try:
+        number, reason = domain.state(0)
+        persistent = bool(domain.isPersistent())
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+            return None
+        raise translated(error, f"read the state of VM {uuid} on {connection.name}") from error
+    found = _STATES.get(number, VmState.UNKNOWN)
+    return found, _PAUSE_REASONS.get(reason, "") if found is VmState.PAUSED else "", persistent
+
+
+def find_by_name(connection: Connection, name: str) -> tuple[str, VmState] | None:
+    """UUID and state of the VM of that name; None when there is none."""
+    try:
+        domain = connection.raw.lookupByName(name)
+        return str(domain.UUIDString()), _STATES.get(domain.state(0)[0], VmState.UNKNOWN)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+            return None
+        raise translated(error, f"look for VM {name} on {connection.name}") from error
+
+
+def inactive_xml(connection: Connection, uuid: str) -> str:
+    """The definition used at the next start, with its secrets."""
+    flags = libvirt.VIR_DOMAIN_XML_SECURE | libvirt.VIR_DOMAIN_XML_INACTIVE
+    with doing(f"read the definition of VM {uuid} on {connection.name}"):
+        return str(_need(connection, uuid).XMLDesc(flags))
+
+
+def migratable_xml(connection: Connection, uuid: str) -> str:
+    """What a move of the running VM sends, with its secrets."""
+    flags = libvirt.VIR_DOMAIN_XML_SECURE | libvirt.VIR_DOMAIN_XML_MIGRATABLE
+    with doing(f"read the running VM {uuid} on {connection.name}"):
+        return str(_need(connection, uuid).XMLDesc(flags))
+
+
+def define(connection: Connection, xml: str) -> str:
+    """Defines a VM (or redefines the one of that UUID) and returns its UUID."""
+    with doing(f"define the VM on {connection.name}"):
+        domain = connection.raw.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
+        return str(domain.UUIDString())
+
+
+def undefine(connection: Connection, uuid: str) -> bool:
+    """Removes a definition; disks, NVRAM and TPM state stay. False when it was not there."""
+    domain = _lookup(connection, uuid)
+    if domain is None:
+        return False
+    flags = libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM | getattr(
+        libvirt, "VIR_DOMAIN_UNDEFINE_KEEP_TPM", 0
+    )
+    with doing(f"undefine VM {uuid} on {connection.name}"):
+        if not domain.isPersistent():
+            return False
+        domain.undefineFlags(flags)
+    return True
+
+
+def start(connection: Connection, uuid: str) -> None:
+    """Starts a defined VM."""
+    with doing(f"start VM {uuid} on {connection.name}"):
+        _need(connection, uuid).createWithFlags(0)
+
+
+def start_transient(connection: Connection, xml: str, *, dies_with_us: bool) -> str:
+    """Starts a VM that has no definition, paused; returns its UUID.
+
+    ``dies_with_us``: the host ends it when this connection closes, however it closes.
+    """
+    flags = libvirt.VIR_DOMAIN_START_PAUSED
+    if dies_with_us:
+        flags |= libvirt.VIR_DOMAIN_START_AUTODESTROY
+    with doing(f"start a carrier on {connection.name}"):
+        return str(connection.raw.createXML(xml, flags).UUIDString())
+
+
+def shut_down(connection: Connection, uuid: str) -> None:
+    """Asks the guest to shut down (agent or ACPI, as libvirt finds best)."""
+    with doing(f"stop VM {uuid} on {connection.name}"):
+        _need(connection, uuid).shutdown()
+
+
+def destroy(connection: Connection, uuid: str) -> bool:
+    """Ends the VM's QEMU at once; False when it did not run."""
+    domain = _lookup(connection, uuid)
+    if domain is None:
+        return False
+    try:
+        domain.destroyFlags(libvirt.VIR_DOMAIN_DESTROY_DEFAULT)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() in (
+            libvirt.VIR_ERR_NO_DOMAIN,
+            libvirt.VIR_ERR_OPERATION_INVALID,
+        ):
+            return False
+        raise translated(error, f"end VM {uuid} on {connection.name}") from error
+    return True
+
+
+def resume(connection: Connection, uuid: str) -> None:
+    """Lets a paused VM run."""
+    with doing(f"resume VM {uuid} on {connection.name}"):
+        _need(connection, uuid).resume()
+
+
+def suspend(connection: Connection, uuid: str) -> None:
+    """Pauses a running VM."""
+    with doing(f"pause VM {uuid} on {connection.name}"):
+        _need(connection, uuid).suspend()
+
+
+def console(connection: Connection, uuid: str) -> Any:
+    """A libvirt stream on the VM's first console."""
+    with doing(f"open the console of VM {uuid} on {connection.name}"):
+        stream = connection.raw.newStream(0)
+        _need(connection, uuid).openConsole(None, stream, 0)
+        return stream
+
+
+def addresses(connection: Connection, uuid: str) -> tuple[str, ...]:
+    """The guest's addresses as DHCP leases of the host or the guest agent tell them."""
+    domain = _need(connection, uuid)
+    found: list[str] = []
+    sources = (
+        libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE,
+        libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT,
+    )
+    for source in sources:
+        try:
+            answer = domain.interfaceAddresses(source, 0)
+        except libvirt.libvirtError:
+            continue  # this source has nothing to tell; the other may
+        for interface in answer.values():
+            found += [entry["addr"] for entry in interface.get("addrs") or []]
+    return tuple(a for a in dict.fromkeys(found) if not a.startswith(("127.", "fe80:", "::1")))
+
+
+def need(connection: Connection, uuid: str) -> Any:
+    """libvirt's own object, for the other modules of this package. Raises :class:`Gone`."""
+    return _need(connection, uuid)
+
+
+def _need(connection: Connection, uuid: str) -> Any:
+    domain = _lookup(connection, uuid)
+    if domain is None:
+        raise Gone(f"VM {uuid} is not on {connection.name}", code="VM_NOT_FOUND")
+    return domain
+
+
+def _lookup(connection: Connection, uuid: str) -> Any | None:
+    try:
+        return connection.raw.lookupByUUIDString(uuid)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+            return None
+        raise translated(error, f"look for VM {uuid} on {connection.name}") from error
+
+
+def _with_chain(connection: Connection, disk: Disk) -> Disk:
+    if disk.source_type != "file":
+        return disk
+    return dataclasses.replace(disk, chain=volumes.chain(connection, disk.path, disk.format))
+
+
+def _job(domain: Any) -> str:
+    stats = domain.jobStats(0)
+    if stats.get("type", 0) == libvirt.VIR_DOMAIN_JOB_NONE:
+        return ""
+    return _JOBS.get(stats.get("operation", 0), "a job")
+
+
+def _agent_connected(live: str) -> bool:
+    for channel in parse(live).findall("devices/channel/target"):
+        if channel.get("name") == "org.qemu.guest_agent.0":
+            return channel.get("state") == "connected"
+    return False

@@ -1,0 +1,322 @@
+"""Volumes through libvirt: looking, making, deleting, and reading or writing a few bytes of them.
+
+libvirt knows the files of a pool as of its last refresh; a path it does not know is looked for
+again after one refresh of the pool it lies in.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from dataclasses import dataclass
+from typing import Any
+
+import libvirt
+from lxml import etree
+
+from twinship.domxml.document import parse, serialize, text_of
+from twinship.hypervisor.connection import Connection
+from twinship.hypervisor.translate import doing, translated
+from twinship.model.errors import Gone
+from twinship.model.image import HEADER_BYTES, BadImage, read_header
+from twinship.model.vm import Layer
+
+MAX_CHAIN = 64
+"""Longer backing chains are refused: libvirt and QEMU recurse over them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeFacts:
+    """A volume as libvirt shows it now. ``length_bytes`` is its file's length."""
+
+    path: str
+    pool: str
+    format: str
+    capacity_bytes: int
+    allocated_bytes: int
+    length_bytes: int
+    born: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewVolume:
+    """A volume to be made, thin. ``compat`` and ``cluster_bytes`` matter for qcow2 only."""
+
+    pool: str
+    name: str
+    format: str
+    capacity_bytes: int
+    compat: str = ""
+    cluster_bytes: int = 0
+    features: tuple[str, ...] = ()
+
+
+def find(connection: Connection, path: str) -> VolumeFacts | None:
+    """The volume at ``path``, or None when no pool of the host holds such a file."""
+    volume = _lookup(connection, path)
+    return _facts(connection, volume) if volume is not None else None
+
+
+def create(connection: Connection, new: NewVolume) -> str:
+    """Makes a volume and returns its path. Fails if the name is taken, so that it is ours alone.
+
+    Raises :class:`HypervisorError` with code ``VOLUME_EXISTS`` or ``STORAGE_FULL``.
+    """
+    root = etree.Element("volume")
+    etree.SubElement(root, "name").text = new.name
+    etree.SubElement(root, "capacity", unit="bytes").text = str(new.capacity_bytes)
+    etree.SubElement(root, "allocation", unit="bytes").text = "0"
+    target = etree.SubElement(root, "target")
+    etree.SubElement(target, "format", type=new.format)
+    if new.format == "qcow2":
+        if new.compat:
+            etree.SubElement(target, "compat").text = new.compat
+        if new.cluster_bytes:
+            etree.SubElement(target, "clusterSize", unit="B").text = str(new.cluster_bytes)
+        if new.features:
+            features = etree.SubElement(target, "features")
+            for feature in new.features:
+                etree.SubElement(features, feature)
+    with doing(f"create volume {new.name} in pool {new.pool} on {connection.name}"):
+        pool = connection.raw.storagePoolLookupByName(new.pool)
+        return str(pool.createXML(serialize(root), 0).path())
+
+
+def delete(connection: Connection, path: str) -> bool:
+    """Deletes the volume; False when it was not there."""
+    volume = _lookup(connection, path)
+    if volume is None:
+        return False
+    with doing(f"delete {path} on {connection.name}"):
+        volume.delete(0)
+    return True
+
+
+def refresh(connection: Connection, pool: str) -> None:
+    """Makes libvirt look at a pool's files again; a pool busy with a job is left as it is."""
+    try:
+        connection.raw.storagePoolLookupByName(pool).refresh(0)
+    except libvirt.libvirtError as error:
+        if "asynchronous jobs" not in str(error):
+            raise translated(error, f"refresh pool {pool} on {connection.name}") from error
+
+
+def names(connection: Connection, pool: str) -> frozenset[str]:
+    """The names of a pool's volumes, freshly looked at; none for a pool that is not active."""
+    try:
+        found = connection.raw.storagePoolLookupByName(pool)
+        if not found.isActive():
+            return frozenset()
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_STORAGE_POOL:
+            return frozenset()
+        raise translated(error, f"look into pool {pool} on {connection.name}") from error
+    refresh(connection, pool)
+    with doing(f"look into pool {pool} on {connection.name}"):
+        return frozenset(found.listVolumes())
+
+
+def pool_available(connection: Connection, pool: str) -> int:
+    """Bytes left in a pool, freshly looked at."""
+    refresh(connection, pool)
+    with doing(f"look into pool {pool} on {connection.name}"):
+        return int(connection.raw.storagePoolLookupByName(pool).info()[3])
+
+
+def read(connection: Connection, path: str, offset: int, length: int) -> bytes:
+    """``length`` bytes of a volume from ``offset``; fewer at its end."""
+    volume = _need(connection, path)
+    with doing(f"read {path} on {connection.name}"):
+        stream = connection.raw.newStream(0)
+        volume.download(stream, offset, length, 0)
+        parts: list[bytes] = []
+        while data := stream.recv(min(length, 262_144)):
+            parts.append(data)
+        stream.finish()
+    return b"".join(parts)[:length]
+
+
+def write(connection: Connection, path: str, offset: int, data: bytes) -> None:
+    """Writes ``data`` at ``offset`` of a volume."""
+    volume = _need(connection, path)
+    with doing(f"write {path} on {connection.name}"):
+        stream = connection.raw.newStream(0)
+        volume.upload(stream, offset, len(data), 0)
+        sent = 0
+        while sent < len(data):
+            sent += stream.send(data[sent : sent + 262_144])
+        stream.finish()
+
+
+def chain(connection: Connection, path: str, declared_format: str) -> tuple[Layer, ...]:
+    """The files of a disk from top to base, as far as they can be seen without trusting them.
+
+    Only files that lie in an active pool of the host are opened, and only as the format that the
+    domain XML, or the header above, declares; a layer that cannot be followed says so in
+    ``problem`` and ends the chain.
+    """
+    layers: list[Layer] = []
+    seen: set[str] = set()
+    kind = declared_format or "raw"
+    while path:
+        if path in seen or len(layers) >= MAX_CHAIN:
+            problem = "its backing chain runs in a circle or is too long"
+            layers.append(Layer(path=path, problem=problem, problem_code="BACKING_LOOP"))
+            break
+        seen.add(path)
+        layer = _layer(connection, path, kind, is_top=not layers)
+        layers.append(layer)
+        header = layer.header
+        if layer.problem or header is None or not header.backing_path:
+            break
+        kind = header.backing_format
+        path = _resolve(path, header.backing_path)
+        if not path:
+            layers[-1] = _flawed(
+                layer, "BACKING_NOT_A_FILE", f"its backing file is {header.backing_path!r}"
+            )
+            break
+        if kind not in ("raw", "qcow2"):
+            layers[-1] = _flawed(
+                layer,
+                "BACKING_FORMAT",
+                f"its header does not name its backing file's format ({kind or 'none'})",
+            )
+            break
+    return tuple(layers)
+
+
+def _layer(connection: Connection, path: str, kind: str, *, is_top: bool) -> Layer:
+    volume = find(connection, path)
+    if volume is None:
+        inside = pool_of(connection, posixpath.dirname(path)) is not None
+        if inside:
+            code = "DISK_MISSING" if is_top else "BACKING_MISSING"
+            return Layer(path=path, problem=f"{path} does not exist", problem_code=code)
+        code = "DISK_NOT_IN_POOL" if is_top else "BACKING_OUTSIDE_POOLS"
+        return Layer(path=path, problem=f"{path} lies in no active storage pool", problem_code=code)
+    plain = Layer(
+        path=path,
+        pool=volume.pool,
+        length_bytes=volume.length_bytes,
+        allocated_bytes=volume.allocated_bytes,
+    )
+    if kind == "raw":
+        header = read_header(b"", volume.length_bytes)
+    else:
+        try:
+            head = read(connection, path, 0, min(HEADER_BYTES, volume.length_bytes))
+            header = read_header(head, volume.length_bytes)
+        except BadImage as error:
+            return _flawed(plain, "BAD_IMAGE", str(error))
+        if header.format != kind:
+            return _flawed(plain, "BAD_IMAGE", f"it is {header.format}, not {kind} as declared")
+    return Layer(
+        path=path,
+        pool=volume.pool,
+        length_bytes=volume.length_bytes,
+        allocated_bytes=volume.allocated_bytes,
+        header=header,
+        problem="its data lies in another file" if header.data_file else "",
+        problem_code="DATA_FILE" if header.data_file else "",
+    )
+
+
+def _flawed(layer: Layer, code: str, why: str) -> Layer:
+    return Layer(
+        path=layer.path,
+        pool=layer.pool,
+        length_bytes=layer.length_bytes,
+        allocated_bytes=layer.allocated_bytes,
+        header=layer.header,
+        problem=f"{layer.path}: {why}",
+        problem_code=code,
+    )
+
+
+def _resolve(path: str, backing: str) -> str:
+    """The backing file's path; empty when it is not a plain file name."""
+    if (
+        backing.startswith("json:")
+        or "://" in backing
+        or backing.partition(":")[0] in ("nbd", "rbd")
+    ):
+        return ""
+    return posixpath.normpath(posixpath.join(posixpath.dirname(path), backing))
+
+
+def _lookup(connection: Connection, path: str) -> Any | None:
+    raw = connection.raw
+    try:
+        return raw.storageVolLookupByPath(path)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_NO_STORAGE_VOL:
+            raise translated(error, f"look for {path} on {connection.name}") from error
+    pool = pool_of(connection, posixpath.dirname(path))
+    if pool is None:
+        return None
+    refresh(connection, pool)
+    try:
+        return raw.storageVolLookupByPath(path)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_NO_STORAGE_VOL:
+            raise translated(error, f"look for {path} on {connection.name}") from error
+    return None
+
+
+def _need(connection: Connection, path: str) -> Any:
+    volume = _lookup(connection, path)
+    if volume is None:
+        raise Gone(f"{path} is no volume of {connection.name}", code="VOLUME_NOT_FOUND")
+    return volume
+
+
+def pool_of(connection: Connection, directory: str) -> str | None:
+    """The name of the active pool whose directory this is; None when there is none."""
+    with doing(f"list the storage pools of {connection.name}"):
+        for pool in connection.raw.listAllStoragePools(
+            libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE
+        ):
+            if text_of(parse(pool.XMLDesc(0)), "target/path").rstrip("/") == directory.rstrip("/"):
+                return str(pool.name())
+    return None
+
+
+def _facts(connection: Connection, volume: Any) -> VolumeFacts:
+    try:
+        root = parse(volume.XMLDesc(0))
+        pool = str(volume.storagePoolLookupByVolume().name())
+    except libvirt.libvirtError as error:
+        raise translated(error, f"read a volume of {connection.name}") from error
+    target = root.find("target")
+    kind = target.find("format") if target is not None else None
+    return VolumeFacts(
+        path=text_of(root, "target/path"),
+        pool=pool,
+        format=kind.get("type", "") if kind is not None else "",
+        capacity_bytes=int(text_of(root, "capacity") or 0),
+        allocated_bytes=int(text_of(root, "allocation") or 0),
+        length_bytes=int(text_of(root, "physical") or text_of(root, "capacity") or 0),
+        born=float(text_of(root, "target/timestamps/btime") or 0),
+    )
+
+
+def temporary_pool(connection: Connection, name: str, path: str) -> None:
+    """Makes a transient pool over an existing directory: a window on its files, nothing more.
+
+    Raises :class:`HypervisorError`; an existing pool over the same directory is an error too.
+    """
+    root = etree.Element("pool", type="dir")
+    etree.SubElement(root, "name").text = name
+    target = etree.SubElement(root, "target")
+    etree.SubElement(target, "path").text = path
+    with doing(f"open the directory {path} on {connection.name}"):
+        connection.raw.storagePoolCreateXML(serialize(root), 0)
+
+
+def close_temporary_pool(connection: Connection, name: str) -> None:
+    """Closes a pool of :func:`temporary_pool`; its files stay. Harmless when it is closed."""
+    try:
+        connection.raw.storagePoolLookupByName(name).destroy()
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_NO_STORAGE_POOL:
+            raise translated(error, f"close the pool {name} on {connection.name}") from error

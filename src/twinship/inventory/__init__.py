@@ -1,0 +1,1 @@
+"""Hosts known to us and their VMs: read in parallel, a dead host bounded and named."""

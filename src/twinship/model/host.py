@@ -1,0 +1,86 @@
+"""A host: as the user added it, and as it shows itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostRecord:
+    """A host as the user added it.
+
+    ``address`` is where other hosts reach it for migration data; empty means the name in its URI.
+    """
+
+    name: str
+    uri: str
+    address: str = ""
+    site: str = ""
+    labels: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """A storage pool. ``path`` is empty for pools that are no directory."""
+
+    name: str
+    type: str
+    path: str
+    active: bool
+    capacity_bytes: int = 0
+    available_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """A virtual network of a host."""
+
+    name: str
+    active: bool
+    bridge: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostFacts:
+    """What a host shows through its connection. Versions are (major, minor, release)."""
+
+    name: str
+    uuid: str
+    hostname: str
+    libvirt_version: tuple[int, int, int]
+    qemu_version: tuple[int, int, int]
+    arch: str
+    cpu_vendor: str
+    cpu_model: str
+    cpus: int
+    memory_bytes: int
+    memory_free_bytes: int
+    security_models: tuple[str, ...]
+    domain_types: tuple[str, ...]
+    pools: tuple[Pool, ...]
+    networks: tuple[Network, ...]
+    interfaces: tuple[str, ...]
+    privileged: bool
+
+    def pool_at(self, directory: str) -> Pool | None:
+        """The pool whose directory this is, active or not."""
+        wanted = directory.rstrip("/") or "/"
+        return next((pool for pool in self.pools if pool.path.rstrip("/") == wanted), None)
+
+    def network(self, name: str) -> Network | None:
+        """The virtual network of that name."""
+        return next((net for net in self.networks if net.name == name), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostStatus:
+    """One row of ``host list``: the record and whether it answers."""
+
+    record: HostRecord
+    reachable: bool
+    facts: HostFacts | None = None
+    vms_running: int = 0
+    vms_total: int = 0
+    error: str = ""
+    hint: str = ""
+    seconds: float = 0.0

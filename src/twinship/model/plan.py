@@ -1,0 +1,88 @@
+"""A plan: what would be done, what stands in the way, and what it would cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Severity(StrEnum):
+    """How much a finding matters; in the order they are shown."""
+
+    BLOCK = "block"
+    WARN = "warn"
+    UNKNOWN = "unknown"
+    INFO = "info"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What one check found: a sentence, its cure, and what it is about (``vm/db-1/disk/vda``)."""
+
+    code: str
+    severity: Severity
+    message: str
+    hint: str = ""
+    object: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One thing that will be done, on one host; ``bytes`` is what it moves, 0 for none."""
+
+    id: str
+    title: str
+    host: str
+    bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """Whether a live move will get there, how long it takes and how long the guest stands still."""
+
+    verdict: str
+    seconds: float | None
+    pause_s: float | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedXml:
+    """A definition the plan will write."""
+
+    name: str
+    host: str
+    xml: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The whole answer to "what would happen": the same object for dialog, dry run and run.
+
+    ``spec`` is what the operation is made of: plain JSON values, enough to run, undo or finish it
+    in another process. ``binding`` holds the facts the plan depends on, each under a name a person
+    understands; :func:`twinship.planning.binding.changed` compares two of them.
+    """
+
+    kind: str
+    title: str
+    checks: tuple[Finding, ...]
+    steps: tuple[Step, ...]
+    estimate_s: float | None
+    forecast: Forecast | None = None
+    domain_xml: tuple[PlannedXml, ...] = ()
+    resources: tuple[str, ...] = ()
+    spec: Mapping[str, Any] = field(default_factory=dict)
+    binding: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def feasible(self) -> bool:
+        """True when no check blocks."""
+        return all(check.severity is not Severity.BLOCK for check in self.checks)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes to move, over all steps."""
+        return sum(step.bytes for step in self.steps)

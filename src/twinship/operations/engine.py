@@ -1,0 +1,238 @@
+"""Runs operations: intent, effect, outcome; after any error looks first, then goes on or back.
+
+The one path for an error, a cancel and a restart after a crash is :meth:`Engine._settle`: it asks
+the verb's reconcile what is really there, and then finishes, undoes, waits or calls a person.
+"""
+
+from __future__ import annotations
+
+import getpass
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+from twinship.clock import Clock
+from twinship.model.errors import (
+    Cancelled,
+    HostUnreachable,
+    TwinshipError,
+    UsageError,
+)
+from twinship.model.operation import Operation, OperationState
+from twinship.model.plan import Plan
+from twinship.operations.job import Job, Watch
+from twinship.operations.owner import alive, this_process
+from twinship.operations.verb import Decision, Phase, Verb, Verdict
+from twinship.store.operations import LostOwnership, OperationStore
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_BACKOFF_S = (0.2, 0.5, 1.0, 2.0, 4.0)
+
+
+class Engine:
+    """Runs operations of the verbs it was given, in the caller's thread."""
+
+    def __init__(self, store: OperationStore, verbs: Mapping[str, Verb], clock: Clock) -> None:
+        self._store = store
+        self._verbs = verbs
+        self._clock = clock
+
+    def submit(self, plan: Plan, watch: Watch | None = None) -> Job:
+        """Stores the plan as an operation of this process and claims its VMs.
+
+        Raises :class:`twinship.model.errors.Busy` when another operation works on one of them.
+        """
+        now = self._clock.now()
+        op = Operation(
+            id=self._new_id(),
+            kind=plan.kind,
+            title=plan.title,
+            state=OperationState.QUEUED,
+            created=now,
+            started=None,
+            ended=None,
+            user=getpass.getuser(),
+            resources=plan.resources,
+            spec=plan.spec,
+            owner=this_process(),
+            fence=1,
+        )
+        self._store.create(op)
+        return Job(op, self._store, self._clock, watch)
+
+    def run(self, job: Job) -> Operation:
+        """Runs the operation to its end and returns it; errors of the work are in the operation.
+
+        Returns in state ``waiting`` when asked to cancel while waiting for a host.
+        """
+        job.set_state(OperationState.RUNNING, started=job.op.started or self._clock.now())
+        verb = self._verb(job)
+        try:
+            self._forward(job, verb)
+        except LostOwnership:
+            raise
+        except TwinshipError as error:
+            return self._settle(job, verb, error)
+        except Exception as error:  # noqa: BLE001 - a fault of ours must be undone as well
+            broken = TwinshipError(
+                "an internal error", code="INTERNAL", cause=f"{type(error).__name__}: {error}"
+            )
+            broken.__cause__ = error
+            return self._settle(job, verb, broken)
+        return self._succeed(job, verb)
+
+    def orphans(self) -> tuple[Operation, ...]:
+        """Unfinished operations whose owner is no more."""
+        return tuple(op for op in self._store.all(unfinished=True) if not alive(op.owner))
+
+    def recover(self, op: Operation, watch: Watch | None = None) -> Operation:
+        """Takes over an operation whose owner is gone and settles it.
+
+        Raises :class:`UsageError` for one that has ended or whose owner lives.
+        """
+        if op.state.ended:
+            raise UsageError(f"operation {op.id} has ended ({op.state})", code="OPERATION_ENDED")
+        if op.owner != this_process() and alive(op.owner):
+            raise UsageError(
+                f"operation {op.id} is being run by another process",
+                code="OPERATION_OWNED",
+                hint=f"watch it: twinship operation watch {op.id}",
+            )
+        taken = self._store.take_over(op.id, op.fence, this_process(), self._clock.now())
+        job = Job(taken, self._store, self._clock, watch)
+        error: TwinshipError
+        if taken.error is not None:
+            error = _revived(taken.error)
+        elif taken.cancel_requested:
+            error = Cancelled(f"operation {op.id} was cancelled")
+        else:
+            error = TwinshipError(
+                "the process that ran the operation ended in the middle", code="OWNER_DIED"
+            )
+        return self._settle(job, self._verb(job), error)
+
+    def _forward(self, job: Job, verb: Verb) -> None:
+        done = job.outcomes()
+        for phase in verb.phases(job.spec):
+            if phase.name in done:
+                continue
+            job.raise_if_cancelled()
+            job.progress.phase(phase.title)
+            job.record("intent", phase.name, {"title": phase.title})
+            job.record("done", phase.name, phase.do(job))
+
+    def _succeed(self, job: Job, verb: Verb) -> Operation:
+        result = verb.result(job)
+        job.set_state(
+            OperationState.SUCCEEDED,
+            ended=self._clock.now(),
+            progress=job.progress.finish(),
+            result=result,
+            error=None,
+            waiting_for="",
+            leftovers=(),
+        )
+        return job.op
+
+    def _settle(self, job: Job, verb: Verb, error: TwinshipError) -> Operation:
+        job.update(error=error.as_dict() | {"kind": type(error).__name__})
+        cancelled = isinstance(error, Cancelled)
+        if cancelled:
+            job.set_state(OperationState.CANCELLING)
+        asked_before = job.cancelled()
+        job.wake.clear()
+        tries = 0
+        while True:
+            try:
+                verdict = verb.reconcile(job)
+                job.record("reconciled", "", {"decision": verdict.decision, "why": verdict.reason})
+                match verdict.decision:
+                    case Decision.FORWARD:
+                        job.no_way_back()
+                        self._forward(job, verb)
+                        return self._succeed(job, verb)
+                    case Decision.BACK:
+                        self._undo(job, verb)
+                        return self._undone(job, cancelled=cancelled)
+                    case Decision.ATTENTION:
+                        return self._call_a_person(job, verdict)
+                    case Decision.WAIT:
+                        self._wait(job, verb, verdict.reason, verdict.leftovers)
+            except HostUnreachable as unreachable:
+                reason = unreachable.cause or unreachable.message
+                self._wait(job, verb, reason, self._leftovers(job, verb))
+            except LostOwnership:
+                raise
+            except TwinshipError as failure:
+                if tries >= len(_BACKOFF_S):
+                    verdict = Verdict(
+                        decision=Decision.ATTENTION,
+                        reason=f"undoing failed: {failure.message} ({failure.cause})",
+                        leftovers=self._leftovers(job, verb),
+                    )
+                    return self._call_a_person(job, verdict)
+                job.record("undo_failed", "", failure.as_dict())
+            pause = _BACKOFF_S[min(tries, len(_BACKOFF_S) - 1)]
+            tries += 1
+            if self._clock.wait(pause, job.wake) and asked_before:
+                return job.op  # asked a second time while waiting: left to a later process
+            asked_before = asked_before or job.wake.is_set()
+            job.wake.clear()
+
+    def _undo(self, job: Job, verb: Verb) -> None:
+        begun = job.intended()
+        for phase in reversed(verb.phases(job.spec)):
+            if phase.name in begun:
+                job.progress.phase(f"undoing: {phase.title}")
+                phase.undo(job)
+                job.record("undone", phase.name)
+
+    def _undone(self, job: Job, *, cancelled: bool) -> Operation:
+        state = OperationState.CANCELLED if cancelled else OperationState.FAILED
+        job.set_state(state, ended=self._clock.now(), leftovers=(), waiting_for="")
+        return job.op
+
+    def _wait(self, job: Job, verb: Verb, reason: str, leftovers: tuple[str, ...]) -> None:
+        named = leftovers or self._leftovers(job, verb)
+        if job.op.state is not OperationState.WAITING or job.op.waiting_for != reason:
+            job.set_state(OperationState.WAITING, waiting_for=reason, leftovers=named)
+
+    def _call_a_person(self, job: Job, verdict: Verdict) -> Operation:
+        job.record("needs_attention", "", {"why": verdict.reason})
+        job.set_state(
+            OperationState.NEEDS_ATTENTION,
+            ended=self._clock.now(),
+            leftovers=verdict.leftovers,
+            waiting_for=verdict.reason,
+        )
+        return job.op
+
+    def _leftovers(self, job: Job, verb: Verb) -> tuple[str, ...]:
+        begun = job.intended()
+        phases: list[Phase] = [phase for phase in verb.phases(job.spec) if phase.name in begun]
+        return tuple(text for phase in phases if (text := phase.leftover()))
+
+    def _verb(self, job: Job) -> Verb:
+        verb = self._verbs.get(job.op.kind)
+        if verb is None:
+            raise TwinshipError(
+                f"operation {job.op.id} is of a kind this version does not know: {job.op.kind}",
+                code="OPERATION_KIND",
+            )
+        return verb
+
+    def _new_id(self) -> str:
+        """Twelve characters that sort by second and can be read aloud; 25 random bits break ties."""
+        seconds = int(self._clock.now().timestamp()) & (2**35 - 1)
+        number = seconds << 25 | secrets.randbits(25)
+        return "".join(_ALPHABET[number >> shift & 31] for shift in range(55, -1, -5))
+
+
+def _revived(error: Mapping[str, Any]) -> TwinshipError:
+    kind = Cancelled if error.get("kind") == "Cancelled" else TwinshipError
+    return kind(
+        str(error["message"]),
+        code=str(error["code"]),
+        cause=str(error.get("cause") or ""),
+        hint=str(error.get("hint") or ""),
+    )

@@ -1,0 +1,1 @@
+"""Tables and every query on them, behind small repositories. Intent only: libvirt is the truth."""

@@ -1,0 +1,122 @@
+"""Opening the database: SQLite in WAL mode, brought to the newest migration.
+
+Many processes use one file at once. Writers take SQLite's write lock at the start of their
+transaction (``BEGIN IMMEDIATE``), so that what they read first still holds when they write.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event as sa_event
+from sqlalchemy.exc import DatabaseError
+
+from twinship.model.errors import TwinshipError
+from twinship.store.tables import HEAD
+
+BUSY_TIMEOUT_MS = 10_000
+
+
+class Database:
+    """A database at the newest migration. Threads may share it; close it when done."""
+
+    def __init__(self, path: Path) -> None:
+        """Opens ``path``, making it (and its 0700 directory) if missing.
+
+        Raises :class:`TwinshipError` with code ``DATABASE`` when the file cannot be opened, is
+        damaged, or was written by a newer Twinship.
+        """
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        except OSError as error:
+            raise TwinshipError(
+                f"cannot open the database {path}",
+                code="DATABASE",
+                cause=str(error),
+                hint="run as the user who owns it, or set TWINSHIP_STATE_DIR",
+            ) from None
+        self._engine = sa.create_engine(f"sqlite:///{path}")
+        sa_event.listen(self._engine, "connect", _prepare)
+        sa_event.listen(self._engine, "begin", _begin)
+        try:
+            self._migrate()
+        except DatabaseError as error:
+            raise TwinshipError(
+                f"the database {path} cannot be used",
+                code="DATABASE",
+                cause=str(error.orig),
+                hint="restore it from a backup, or move it away to begin with an empty one",
+            ) from None
+
+    @contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        """A transaction that holds the write lock from its start; commits at the end."""
+        with (
+            self._engine.connect().execution_options(immediate=True) as connection,
+            connection.begin(),
+        ):
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """A consistent view."""
+        with self._engine.connect() as connection, connection.begin():
+            yield connection
+
+    def close(self) -> None:
+        """Gives back all connections."""
+        self._engine.dispose()
+
+    def _migrate(self) -> None:
+        with self.read() as connection:
+            found = _version(connection)
+        if found == HEAD:
+            return
+        if found is not None and found > HEAD:
+            raise TwinshipError(
+                f"the database {self.path} was written by a newer Twinship",
+                code="DATABASE",
+                hint="use that version",
+            )
+        with self.write() as connection:
+            if _version(connection) != HEAD:
+                _upgrade(connection)
+
+
+def _version(connection: sa.Connection) -> str | None:
+    if not sa.inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+
+
+def _upgrade(connection: sa.Connection) -> None:
+    # Alembic takes 0.1 s to import: only a database that needs it pays.
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def _prepare(raw: Any, _record: Any) -> None:
+    raw.isolation_level = None  # our own BEGIN, see _begin
+    cursor = raw.cursor()
+    cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()
+
+
+def _begin(connection: sa.Connection) -> None:
+    immediate = connection.get_execution_options().get("immediate", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")

@@ -1,0 +1,74 @@
+"""The tables. A change here is a new migration in ``migrations/versions`` and a new ``HEAD``."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    DateTime,
+    ForeignKey,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+HEAD = "0001"
+"""The newest migration, so that an up-to-date database is opened without Alembic."""
+
+metadata = MetaData()
+
+host = Table(
+    "host",
+    metadata,
+    Column("name", String(255), primary_key=True),
+    Column("uri", Text, nullable=False),
+    Column("address", String(255), nullable=False),
+    Column("site", String(255), nullable=False),
+    Column("labels", JSON, nullable=False),
+)
+
+operation = Table(
+    "operation",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("kind", String(32), nullable=False),
+    Column("title", Text, nullable=False),
+    Column("state", String(32), nullable=False, index=True),
+    Column("created", DateTime(timezone=True), nullable=False, index=True),
+    Column("started", DateTime(timezone=True)),
+    Column("ended", DateTime(timezone=True)),
+    Column("user", String(255), nullable=False),
+    Column("resources", JSON, nullable=False),
+    Column("spec", JSON, nullable=False),
+    Column("parent", String(32)),
+    Column("progress", JSON, nullable=False),
+    Column("waiting_for", Text, nullable=False),
+    Column("leftovers", JSON, nullable=False),
+    Column("result", JSON),
+    Column("error", JSON),
+    Column("owner", String(255), nullable=False),
+    Column("fence", Integer, nullable=False),
+    Column("cancel_requested", Boolean, nullable=False),
+)
+
+event = Table(
+    "event",
+    metadata,
+    Column("operation", String(32), ForeignKey("operation.id"), primary_key=True),
+    Column("seq", Integer, primary_key=True),
+    Column("at", DateTime(timezone=True), nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("phase", String(255), nullable=False),
+    Column("data", JSON, nullable=False),
+)
+
+claim = Table(
+    "claim",
+    metadata,
+    Column("resource", String(600), primary_key=True),
+    Column("operation", String(32), ForeignKey("operation.id"), nullable=False),
+)
+"""One row for each thing an unfinished operation works on; the primary key is the lock."""

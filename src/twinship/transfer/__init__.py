@@ -1,0 +1,1 @@
+"""How disk bytes move: one module a way."""

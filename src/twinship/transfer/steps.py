@@ -1,0 +1,124 @@
+"""Phases that clone and migrate share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from twinship.hypervisor import volumes
+from twinship.hypervisor.connection import Connection
+from twinship.model.errors import CheckBlocked, Conflict, HypervisorError, TwinshipError
+from twinship.operations.job import Job
+
+
+class Hosts(Protocol):
+    """Gives connections by host name; raises HostUnreachable for one that does not answer."""
+
+    def connection(self, name: str) -> Connection:
+        """An open connection."""
+
+
+class Replan(Protocol):
+    """Reads the facts anew and says what has changed since the plan was made."""
+
+    def __call__(self, spec: dict[str, Any]) -> tuple[str, ...]:
+        """Each change as a sentence; empty when the plan still holds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recheck:
+    """Looks once more at what the plan stands on, holding the VM's claim; changes nothing."""
+
+    spec: dict[str, Any]
+    replan: Replan
+    name: str = "recheck"
+    title: str = "look once more"
+
+    def do(self, job: Job) -> dict[str, Any]:
+        """Raises :class:`CheckBlocked` (``PLAN_STALE``) with what changed."""
+        changes = self.replan(self.spec)
+        if changes:
+            raise CheckBlocked(
+                "what the plan stands on has changed",
+                code="PLAN_STALE",
+                cause="; ".join(changes),
+                hint="plan again",
+            )
+        return {}
+
+    def undo(self, job: Job) -> None:
+        """Nothing to take back."""
+
+    def leftover(self) -> str:
+        """Nothing."""
+        return ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateVolume:
+    """Makes the volume a copy will be written to; undone by deleting it, if it is ours.
+
+    libvirt cannot rename a volume, so it gets its final name at once. libvirt refuses a name that
+    is there already: what this made is this operation's alone, and a file of somebody else is
+    never deleted.
+    """
+
+    hosts: Hosts
+    host: str
+    volume: volumes.NewVolume
+    path: str
+    name: str
+    title: str
+
+    def do(self, job: Job) -> dict[str, Any]:
+        """Raises :class:`Conflict` (``VOLUME_EXISTS``) when something lies there already."""
+        connection = self.hosts.connection(self.host)
+        if volumes.find(connection, self.path) is not None:
+            raise self._taken()
+        job.note(self.name, {"was_absent": True})
+        try:
+            path = volumes.create(connection, self.volume)
+        except HypervisorError as error:
+            if error.code == "VOLUME_EXISTS":
+                job.note(self.name, {"was_absent": False})
+                raise self._taken() from error
+            raise
+        return {"path": path}
+
+    def undo(self, job: Job) -> None:
+        """Deletes the volume unless it was there before us."""
+        if job.notes(self.name).get("was_absent"):
+            volumes.delete(self.hosts.connection(self.host), self.path)
+
+    def leftover(self) -> str:
+        """The volume."""
+        return f"volume {self.path} on {self.host}"
+
+    def _taken(self) -> TwinshipError:
+        return Conflict(
+            f"{self.path} is already there on {self.host}",
+            code="VOLUME_EXISTS",
+            hint="choose another name or pool, or delete it",
+        )
+
+
+def explained(error: TwinshipError, connection: Connection, path: str) -> TwinshipError:
+    """A failed copy's error, or the fuller one when the pool it wrote to has run full."""
+    if error.code not in ("COPY_FAILED", "HYPERVISOR"):
+        return error
+    try:
+        found = volumes.find(connection, path)
+        free = volumes.pool_available(connection, found.pool) if found is not None else None
+    except TwinshipError:
+        return error
+    if found is None or free is None or free > NEARLY_FULL_BYTES:
+        return error
+    return TwinshipError(
+        f"pool {found.pool} on {connection.name} ran full while {path} was written",
+        code="STORAGE_FULL",
+        cause=error.cause,
+        hint="free space there or choose another pool (--pool)",
+    )
+
+
+NEARLY_FULL_BYTES = 16 * 1024 * 1024
