@@ -34,14 +34,16 @@ def plan_clone(facts: CloneFacts, request: CloneRequest, ids: NewIds) -> Plan:
     )
     checks = TABLE.run(case)
     nvram = _nvram_path(facts, name)
-    xml = "" if names.problem(name) else _definition(facts, request, ids, name, uuid, disks, nvram)
     spec: dict[str, Any] = {
         "schema": SCHEMA,
         "host": source.host,
         "source": {"name": source.name, "uuid": source.uuid},
         "name": name,
         "uuid": uuid,
-        "xml": xml,
+        "identity": {
+            "genid": ids.genid,
+            "macs": [*request.macs[: len(ids.macs)], *ids.macs[len(request.macs) :]],
+        },
         "disks": list(disks),
         "nvram": {"source": facts.summary.nvram, "path": nvram} if nvram else None,
         "carrier": {"name": f"twinship-carrier-{ids.carrier[:8]}", "uuid": ids.carrier},
@@ -51,13 +53,14 @@ def plan_clone(facts: CloneFacts, request: CloneRequest, ids: NewIds) -> Plan:
         "verify": request.verify,
         "request": {"vm": f"{source.host}/{source.uuid}", **_asked(request)},
     }
+    xml = "" if names.problem(name) else redacted(definition(facts.source.xml, spec))
     return Plan(
         kind="clone",
         title=f"clone {source.label} to {name}",
         checks=checks,
         steps=tuple(_steps(facts, spec)),
         estimate_s=None,
-        domain_xml=(PlannedXml(name=name, host=source.host, xml=redacted(xml)),) if xml else (),
+        domain_xml=(PlannedXml(name=name, host=source.host, xml=xml),) if xml else (),
         resources=(
             f"vm/{source.uuid}",
             f"name/{source.host}/{name}",
@@ -128,35 +131,29 @@ def _nvram_path(facts: CloneFacts, name: str) -> str:
     return f"{directory}/{name}{NVRAM_SUFFIX}"
 
 
-def _definition(
-    facts: CloneFacts,
-    request: CloneRequest,
-    ids: NewIds,
-    name: str,
-    uuid: str,
-    disks: tuple[Mapping[str, Any], ...],
-    nvram: str,
-) -> str:
-    root = parse(facts.source.xml)
-    macs = request.macs[: len(ids.macs)] + ids.macs[len(request.macs) :]
+def definition(source_xml: str, spec: Mapping[str, Any]) -> str:
+    """The clone's definition: the source's, with the spec's decisions. Holds secrets.
+
+    The spec itself holds none, so that the database does not either.
+    """
+    root = parse(source_xml)
+    source, identity = spec["source"], spec["identity"]
     renew(
         root,
         NewIdentity(
-            old_name=facts.source.vm.name,
-            name=name,
-            uuid=uuid,
-            genid=ids.genid,
-            macs=macs,
-            nvram=nvram,
+            old_name=source["name"],
+            name=spec["name"],
+            uuid=spec["uuid"],
+            genid=identity["genid"],
+            macs=tuple(identity["macs"]),
+            nvram=spec["nvram"]["path"] if spec["nvram"] else "",
         ),
     )
-    text = with_disk_paths(serialize(root), {disk["target"]: disk["path"] for disk in disks})
-    source = facts.source.vm
-    return with_mark(
-        without_mark(text, "away"),
-        "clone",
-        {"of": source.uuid, "name": source.name, "mode": "full"},
+    text = with_disk_paths(
+        serialize(root), {disk["target"]: disk["path"] for disk in spec["disks"]}
     )
+    mark = {"of": source["uuid"], "name": source["name"], "mode": "full"}
+    return with_mark(without_mark(text, "away"), "clone", mark)
 
 
 def _carrier_machine(facts: CloneFacts) -> dict[str, str]:

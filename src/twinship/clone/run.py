@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from twinship.clone.plan import definition
 from twinship.clone.reconcile import reconcile_clone
 from twinship.domxml.carrier import Cargo, Carrier, aligned
 from twinship.hypervisor import vms, volumes
@@ -224,7 +225,8 @@ class _Define:
         connection = self.hosts.connection(self.spec["host"])
         if vms.state(connection, self.spec["uuid"]) is None:
             job.raise_if_cancelled()
-            vms.define(connection, self.spec["xml"])
+            source = vms.inactive_xml(connection, self.spec["source"]["uuid"])
+            vms.define(connection, definition(source, self.spec))
         job.no_way_back()
         return {}
 

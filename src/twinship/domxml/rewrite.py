@@ -50,10 +50,13 @@ def with_sparse_targets(text: str, targets: frozenset[str]) -> str:
     return serialize(root)
 
 
-def without_chains(text: str) -> str:
-    """The definition without the backing chains a running VM's XML lists."""
+def without_chains(text: str, targets: frozenset[str]) -> str:
+    """The definition without the backing chains that a running VM's XML lists for these disks."""
     root = parse(text)
     for disk in root.findall("devices/disk"):
+        name = disk.find("target")
+        if name is None or name.get("dev", "") not in targets:
+            continue
         for tag in ("backingStore", "mirror"):
             for element in disk.findall(tag):
                 disk.remove(element)

@@ -70,6 +70,7 @@ class MoveOrder:
     live: bool = True
     persist: bool = True
     paused: bool = False
+    shared_proved: bool = False
     rate: int = 0
 
 
@@ -144,6 +145,16 @@ class Move:
         except (libvirt.libvirtError, TwinshipError):
             return MoveStats()
 
+    def allow_pause(self, seconds: float) -> bool:
+        """Sets the longest pause QEMU may take at the end; False while it has not begun yet."""
+        try:
+            need(self._source, self._uuid).migrateSetMaxDowntime(max(1, round(seconds * 1000)), 0)
+        except libvirt.libvirtError as error:
+            if error.get_error_code() == libvirt.VIR_ERR_OPERATION_INVALID:
+                return False
+            raise translated(error, "set the longest pause") from error
+        return True
+
     def abort(self) -> None:
         """Asks libvirt to stop; the move then ends with an error, the source running."""
         try:
@@ -167,6 +178,8 @@ class Move:
             (order.persist, libvirt.VIR_MIGRATE_PERSIST_DEST),
             (order.paused, libvirt.VIR_MIGRATE_PAUSED),
             (bool(order.copy_disks), libvirt.VIR_MIGRATE_NON_SHARED_DISK),
+            # libvirt judges by the filesystem's type; we have proved it to be one file.
+            (order.shared_proved, libvirt.VIR_MIGRATE_UNSAFE),
         ):
             if wanted:
                 flags |= flag

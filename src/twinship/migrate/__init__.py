@@ -1,0 +1,1 @@
+"""Moving: ``gather`` reads, ``checks`` and ``plan`` think, ``run`` acts, ``reconcile`` decides."""

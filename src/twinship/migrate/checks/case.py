@@ -1,0 +1,43 @@
+"""What the rows look at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from twinship.migrate.facts import MigrateFacts
+from twinship.model.request import MigrateMode, MigrateRequest
+from twinship.model.vm import Disk
+
+
+class Way(StrEnum):
+    """What happens to one disk."""
+
+    COPY = "copy"
+    SHARED = "shared"
+    STAY = "stay"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MigrateCase:
+    """Facts, request, and what the plan has chosen: the mode, and the way of each disk."""
+
+    facts: MigrateFacts
+    request: MigrateRequest
+    mode: MigrateMode
+    ways: tuple[tuple[Disk, Way], ...]
+
+    @property
+    def live(self) -> bool:
+        """Whether memory moves (live or non-live)."""
+        return self.mode is not MigrateMode.OFFLINE
+
+    @property
+    def copied(self) -> tuple[Disk, ...]:
+        """The disks whose bytes move."""
+        return tuple(disk for disk, way in self.ways if way is Way.COPY)
+
+    @property
+    def vm_object(self) -> str:
+        """How findings name the VM."""
+        return f"vm/{self.facts.vm.vm.name}"

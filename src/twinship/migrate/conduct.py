@@ -1,0 +1,101 @@
+"""The live move under way: begins it, watches both hosts, stops it in time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from twinship.hypervisor import agent, jobs, vms
+from twinship.hypervisor.connection import Connection
+from twinship.migrate.plan import definition, travelling_xml
+from twinship.model.errors import TwinshipError
+from twinship.model.vm import TickReport
+from twinship.operations.job import Job
+from twinship.transfer.carrier import watch_move
+
+AGENT_WAIT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """What a move came to. ``pause_guest_s`` is None for a guest that cannot tell."""
+
+    seconds: float
+    pause_s: float | None
+    pause_guest_s: float | None
+    bytes_memory: int
+    bytes_disk: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the journal."""
+        return {
+            "seconds": self.seconds,
+            "pause_s": self.pause_s,
+            "pause_guest_s": self.pause_guest_s,
+            "bytes_memory": self.bytes_memory,
+            "bytes_disk": self.bytes_disk,
+        }
+
+
+def move_live(
+    job: Job, source: Connection, target: Connection, spec: dict[str, Any], *, stall_s: float
+) -> Arrival:
+    """Moves a running VM and returns once it runs on the target.
+
+    Raises what libvirt said, :class:`twinship.model.errors.Cancelled`, or ``STALLED``; libvirt
+    has then ended the move, and the two sides have to be looked at.
+    """
+    uuid, name = spec["vm"]["uuid"], spec["vm"]["name"]
+    copied = frozenset(disk["target"] for disk in spec["disks"] if disk["way"] == "copy")
+    persist = spec["persistent"] and not spec["temporary"]
+    can_tell = agent.ticks(source, uuid, reset=True) is not None
+    order = jobs.MoveOrder(
+        uri=spec["uri"],
+        xml=travelling_xml(vms.migratable_xml(source, uuid), copied),
+        persistent_xml=definition(vms.inactive_xml(source, uuid)) if persist else "",
+        name=name,
+        copy_disks=tuple(sorted(copied)),
+        live=spec["mode"] == "live",
+        persist=persist,
+        shared_proved=spec["shared_files"],
+        rate=spec["rate"],
+    )
+    began = job.clock.monotonic()
+    move = jobs.Move(source, target, uuid, order)
+    if spec["max_pause_s"] is not None:
+        _allow_pause(job, move, spec["max_pause_s"])
+    watch_move(job, move, stall_s=stall_s)
+    seconds = job.clock.monotonic() - began
+    stats = _completed(target, uuid)
+    felt = _felt(job, target, uuid) if can_tell else None
+    return Arrival(
+        seconds=round(seconds, 3),
+        pause_s=stats.downtime_s,
+        pause_guest_s=felt.longest_gap_s if felt is not None else None,
+        bytes_memory=stats.memory_processed,
+        bytes_disk=stats.disk_processed,
+    )
+
+
+def _allow_pause(job: Job, move: jobs.Move, seconds: float) -> None:
+    while not move.allow_pause(seconds):
+        if move.wait(0.01) or job.cancelled():
+            return
+
+
+def _completed(target: Connection, uuid: str) -> jobs.MoveStats:
+    try:
+        return jobs.completed(target, uuid)
+    except TwinshipError:
+        return jobs.MoveStats()  # the move itself is done; only its numbers are lost
+
+
+def _felt(job: Job, target: Connection, uuid: str) -> TickReport | None:
+    """Asks the guest how long it stood still; its agent's port reopens a moment after arrival."""
+    deadline = job.clock.monotonic() + AGENT_WAIT_S
+    while job.clock.monotonic() < deadline:
+        report = agent.ticks(target, uuid)
+        if report is not None:
+            return report
+        job.clock.wait(0.1)
+    return None

@@ -1,0 +1,59 @@
+"""What the planner of a move has to know of both hosts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from twinship.domxml.read import DomainSummary
+from twinship.model.host import HostFacts, HostRecord
+from twinship.model.vm import VmFacts, VmState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetFile:
+    """What the target has at the path of a file of the VM.
+
+    ``same``: it is the very same file (shared storage): size and the change times to the
+    nanosecond agree, which no copy can imitate.
+    """
+
+    exists: bool
+    same: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MigrateFacts:
+    """The VM, both hosts, and how they fit.
+
+    ``files`` has an entry for every file of the VM's disks, by path. ``machine_problem`` and
+    ``cpu_problem`` are the target's own words, empty when it can; ``cpu_problem`` is "?" when it
+    cannot say.
+    """
+
+    source: HostFacts
+    target: HostFacts
+    target_record: HostRecord
+    source_uri: str
+    vm: VmFacts
+    summary: DomainSummary
+    inactive: DomainSummary | None
+    uuid_on_target: VmState | None
+    name_on_target: str
+    machine_problem: str
+    cpu_problem: str
+    files: Mapping[str, TargetFile]
+    media: Mapping[str, bool]
+
+    @property
+    def address(self) -> str:
+        """Where the source's QEMU reaches the target; empty when nothing usable is known."""
+        given = self.target_record.address
+        if given:
+            return given
+        named = self.target_record.uri.partition("://")[2].partition("/")[0]
+        named = named.rpartition("@")[2].partition(":")[0]
+        for candidate in (named, self.target.hostname):
+            if candidate and not candidate.startswith(("localhost", "127.")):
+                return candidate
+        return ""

@@ -1,0 +1,66 @@
+"""Reads what a move's plan needs, from both hosts."""
+
+from __future__ import annotations
+
+from twinship.domxml import read as domread
+from twinship.hypervisor import hosts, vms, volumes
+from twinship.hypervisor.connection import Connection
+from twinship.migrate.facts import MigrateFacts, TargetFile
+from twinship.model.vm import VmFacts
+
+
+def gather(source: Connection, target: Connection, uuid: str) -> MigrateFacts:
+    """All facts for moving the VM ``uuid`` from one host to the other."""
+    vm = vms.facts(source, uuid)
+    summary = domread.summary(vm.live_xml or vm.inactive_xml)
+    machine = {
+        "emulator": summary.emulator,
+        "arch": summary.arch,
+        "machine": summary.machine,
+        "domain_type": summary.domain_type,
+    }
+    problem = hosts.machine_problem(target, **machine)
+    cpu = ""
+    if vm.live_xml and summary.cpu_xml and not problem:
+        cpu = hosts.cpu_problem(target, cpu_xml=summary.cpu_xml, **machine)
+    there = vms.state(target, uuid)
+    named = vms.find_by_name(target, vm.vm.name)
+    return MigrateFacts(
+        source=hosts.facts(source),
+        target=hosts.facts(target),
+        target_record=target.record,
+        source_uri=source.record.uri,
+        vm=vm,
+        summary=summary,
+        inactive=domread.summary(vm.inactive_xml) if vm.inactive_xml else None,
+        uuid_on_target=there[0] if there is not None else None,
+        name_on_target=named[0] if named is not None and named[0] != uuid else "",
+        machine_problem=problem,
+        cpu_problem=cpu,
+        files=_files(source, target, vm),
+        media={
+            disk.path: volumes.find(target, disk.path) is not None
+            for disk in vm.disks
+            if disk.source_type == "file" and disk.readonly and disk.path
+        },
+    )
+
+
+def _files(source: Connection, target: Connection, vm: VmFacts) -> dict[str, TargetFile]:
+    found: dict[str, TargetFile] = {}
+    for disk in vm.disks:
+        for layer in disk.chain if disk.source_type == "file" else ():
+            if layer.path in found or not layer.pool:
+                continue
+            there = volumes.find(target, layer.path)
+            if there is None:
+                found[layer.path] = TargetFile(exists=False)
+                continue
+            here = volumes.find(source, layer.path)
+            same = (
+                here is not None
+                and here.stamp != ""
+                and (here.length_bytes, here.stamp) == (there.length_bytes, there.stamp)
+            )
+            found[layer.path] = TargetFile(exists=True, same=same)
+    return found

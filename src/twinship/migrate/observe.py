@@ -1,0 +1,47 @@
+"""What both hosts show of a VM that is being moved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from twinship.hypervisor import vms
+from twinship.migrate.reconcile import Side
+from twinship.model.errors import HostUnreachable
+from twinship.model.vm import VmState
+from twinship.transfer.steps import Hosts
+
+_OF_THE_MOVE = ("migration", "starting_up", "post_copy", "post_copy_failed", "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sides:
+    """Both sides; ``trouble`` says why one could not be seen."""
+
+    source: Side
+    target: Side
+    trouble: str = ""
+
+
+def observe(hosts: Hosts, spec: dict[str, Any]) -> Sides:
+    """Looks at both sides. Never raises for a host that does not answer: that side is unseen."""
+    troubles: list[str] = []
+    source = _side(hosts, spec, spec["source"], troubles)
+    target = _side(hosts, spec, spec["target"], troubles)
+    return Sides(source=source, target=target, trouble="; ".join(troubles))
+
+
+def _side(hosts: Hosts, spec: dict[str, Any], host: str, troubles: list[str]) -> Side:
+    try:
+        found = vms.state(hosts.connection(host), spec["vm"]["uuid"])
+    except HostUnreachable as error:
+        troubles.append(f"{host}: {error.cause or error.message}")
+        return Side.UNSEEN
+    if found is None:
+        return Side.ABSENT
+    state, reason, _ = found
+    if state is VmState.PAUSED:
+        if spec["was_paused"] and reason not in _OF_THE_MOVE:
+            return Side.SERVING
+        return Side.HELD if reason in _OF_THE_MOVE else Side.SERVING
+    return Side.SERVING if state.active else Side.OFF

@@ -1,0 +1,283 @@
+"""The phases of a move, in the order they are used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from twinship.domxml.carrier import Cargo, Carrier, aligned
+from twinship.hypervisor import jobs, vms, volumes
+from twinship.migrate.conduct import move_live
+from twinship.migrate.observe import observe
+from twinship.migrate.plan import definition, marked_away
+from twinship.migrate.reconcile import Deed, Side, reconcile_move
+from twinship.model.errors import HostUnreachable, TwinshipError
+from twinship.operations.job import Job
+from twinship.transfer.carrier import carry_across, end_carriers
+from twinship.transfer.steps import Hosts, explained
+from twinship.transfer.tail import copy_tail
+from twinship.transfer.verify import End, same_content, same_shape
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """The live (or non-live) move itself."""
+
+    hosts: Hosts
+    spec: dict[str, Any]
+    stall_s: float
+    name: str = "move"
+    title: str = "move the VM"
+
+    def do(self, job: Job) -> dict[str, Any]:
+        """Moves; after an interruption that the target survived, only tidies up."""
+        spec = self.spec
+        source = self.hosts.connection(spec["source"])
+        target = self.hosts.connection(spec["target"])
+        sides = observe(self.hosts, spec)
+        if sides.source is Side.SERVING and sides.target is Side.ABSENT:
+            try:
+                arrival = move_live(job, source, target, spec, stall_s=self.stall_s).as_dict()
+            except TwinshipError as error:
+                copied = [disk["path"] for disk in spec["disks"] if disk["way"] == "copy"]
+                raise explained(error, target, copied[0]) if copied else error from error
+        else:
+            arrival = {"seconds": None, "pause_s": None, "pause_guest_s": None}
+            self._act(job)
+        job.no_way_back()
+        copied_bytes = {
+            disk["target"]: _allocated(self.hosts, spec["target"], disk["path"])
+            for disk in spec["disks"]
+            if disk["way"] == "copy"
+        }
+        return {**arrival, "disks": copied_bytes}
+
+    def undo(self, job: Job) -> None:
+        """Leaves exactly the source, running as before."""
+        self._act(job)
+
+    def leftover(self) -> str:
+        """A half VM on the target."""
+        return f"perhaps a stopped half of VM {self.spec['vm']['name']} on {self.spec['target']}"
+
+    def _act(self, job: Job) -> None:
+        """Does what the verdict on both sides asks for, until it asks for nothing more."""
+        spec, uuid = self.spec, self.spec["vm"]["uuid"]
+        for _ in range(len(Deed) + 1):
+            sides = observe(self.hosts, spec)
+            if Side.UNSEEN in (sides.source, sides.target):
+                raise HostUnreachable("a host cannot be seen", cause=sides.trouble)
+            verdict = reconcile_move(
+                sides.source, sides.target, live=True, arrived="move" in job.outcomes()
+            )
+            if not verdict.deeds:
+                return
+            job.record("settling", self.name, {"why": verdict.why, "deeds": list(verdict.deeds)})
+            for deed in verdict.deeds:
+                match deed:
+                    case Deed.STOP_JOB:
+                        jobs.abort_job(self.hosts.connection(spec["source"]), uuid)
+                    case Deed.END_TARGET:
+                        vms.destroy(self.hosts.connection(spec["target"]), uuid)
+                    case Deed.UNDEFINE_TARGET:
+                        vms.undefine(self.hosts.connection(spec["target"]), uuid)
+                    case Deed.RESUME_SOURCE:
+                        vms.resume(self.hosts.connection(spec["source"]), uuid)
+                    case Deed.END_SOURCE:
+                        vms.destroy(self.hosts.connection(spec["source"]), uuid)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Carry:
+    """Carries the files of a shut-off VM, all at once, byte for byte."""
+
+    hosts: Hosts
+    spec: dict[str, Any]
+    stall_s: float
+    name: str = "carry"
+    title: str = "carry the disks"
+
+    def do(self, job: Job) -> dict[str, Any]:
+        """Raises what the carrier raises; the source's files are only read."""
+        spec = self.spec
+        source = self.hosts.connection(spec["source"])
+        target = self.hosts.connection(spec["target"])
+        layers = [layer for disk in spec["disks"] for layer in disk["layers"]]
+        cargo = tuple(
+            (
+                Cargo(target=f"vd{chr(97 + number)}", path=layer["path"], slice_bytes=size),
+                Cargo(target=f"vd{chr(97 + number)}", path=layer["path"], slice_bytes=size),
+            )
+            for number, (layer, size) in enumerate(
+                (layer, size) for layer in layers if (size := aligned(layer["length"]))
+            )
+        )
+        began = job.clock.monotonic()
+        try:
+            carry_across(
+                job,
+                source,
+                target,
+                Carrier(**spec["carrier"], **spec["machine"]),
+                cargo,
+                uri=spec["uri"],
+                rate=spec["rate"],
+                stall_s=self.stall_s,
+            )
+            for layer in layers:
+                copy_tail(source, layer["path"], target, layer["path"], layer["length"])
+        except TwinshipError as error:
+            raise explained(error, target, layers[0]["path"]) if layers else error from error
+        sizes = {
+            disk["target"]: sum(
+                _allocated(self.hosts, spec["target"], layer["path"]) for layer in disk["layers"]
+            )
+            for disk in spec["disks"]
+        }
+        return {
+            "seconds": round(job.clock.monotonic() - began, 3),
+            "bytes_disk": sum(sizes.values()),
+            "disks": sizes,
+        }
+
+    def undo(self, job: Job) -> None:
+        """Ends the carriers on both hosts."""
+        for host in (self.spec["source"], self.spec["target"]):
+            end_carriers(self.spec["carrier"]["uuid"], self.hosts.connection(host))
+
+    def leftover(self) -> str:
+        """The carriers."""
+        name = self.spec["carrier"]["name"]
+        return f"carrier {name} on {self.spec['source']} or {self.spec['target']}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verify:
+    """Size and format of every copy; offline with ``--verify`` also the content of both ends."""
+
+    hosts: Hosts
+    spec: dict[str, Any]
+    name: str = "verify"
+    title: str = "check the copies"
+
+    def do(self, job: Job) -> dict[str, Any]:
+        """Raises ``COPY_DIFFERS``."""
+        spec = self.spec
+        offline = spec["mode"] == "offline"
+        target = self.hosts.connection(spec["target"])
+        digests = {}
+        for disk in spec["disks"]:
+            for layer in disk["layers"]:
+                copy = End(connection=target, path=layer["path"])
+                same_shape(
+                    copy,
+                    format=layer["format"],
+                    length_bytes=layer["length"] if offline else None,
+                    virtual_bytes=layer["virtual"],
+                )
+                if offline and spec["verify"]:
+                    origin = End(
+                        connection=self.hosts.connection(spec["source"]), path=layer["path"]
+                    )
+                    digests[layer["path"]] = same_content(job, origin, copy, layer["length"])
+        return {"digests": digests}
+
+    def undo(self, job: Job) -> None:
+        """Nothing to take back."""
+
+    def leftover(self) -> str:
+        """Nothing."""
+        return ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Define:
+    """Defines the VM on the target; from then on the move only goes forward."""
+
+    hosts: Hosts
+    spec: dict[str, Any]
+    name: str = "define"
+    title: str = "define the VM on the target"
+
+    def do(self, job: Job) -> dict[str, Any]:
+        """Defines it unless it is there."""
+        uuid = self.spec["vm"]["uuid"]
+        target = self.hosts.connection(self.spec["target"])
+        if vms.state(target, uuid) is None:
+            job.raise_if_cancelled()
+            source = self.hosts.connection(self.spec["source"])
+            vms.define(target, definition(vms.inactive_xml(source, uuid)))
+        job.no_way_back()
+        return {}
+
+    def undo(self, job: Job) -> None:
+        """Takes the definition away again, if the source still has the VM."""
+        uuid = self.spec["vm"]["uuid"]
+        if vms.state(self.hosts.connection(self.spec["source"]), uuid) is not None:
+            vms.undefine(self.hosts.connection(self.spec["target"]), uuid)
+
+    def leftover(self) -> str:
+        """A second definition."""
+        return f"a definition of VM {self.spec['vm']['name']} on {self.spec['target']}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UndefineSource:
+    """Removes the definition at the source, last; its disk files stay where they are."""
+
+    hosts: Hosts
+    spec: dict[str, Any]
+    name: str = "undefine"
+    title: str = "remove the definition at the source"
+
+    def do(self, job: Job) -> dict[str, Any]:
+        """Refuses to touch a source that runs."""
+        source = self.hosts.connection(self.spec["source"])
+        uuid = self.spec["vm"]["uuid"]
+        job.no_way_back()
+        found = vms.state(source, uuid)
+        if found is not None and found[0].active:
+            raise TwinshipError(
+                f"VM {self.spec['vm']['name']} runs on {source.name} again", code="SOURCE_RUNS"
+            )
+        return {"undefined": vms.undefine(source, uuid)}
+
+    def undo(self, job: Job) -> None:
+        """Never asked for: before this phase the target has the VM."""
+
+    def leftover(self) -> str:
+        """A stale definition."""
+        return f"the definition of VM {self.spec['vm']['name']} on {self.spec['source']}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarkAway:
+    """Notes in the definition that stays where the VM is, so that we refuse to start it here."""
+
+    hosts: Hosts
+    spec: dict[str, Any]
+    name: str = "mark"
+    title: str = "note at the source that the VM is away"
+
+    def do(self, job: Job) -> dict[str, Any]:
+        """Writes the note."""
+        source = self.hosts.connection(self.spec["source"])
+        uuid = self.spec["vm"]["uuid"]
+        job.no_way_back()
+        at = job.clock.now().isoformat(timespec="seconds")
+        vms.define(source, marked_away(vms.inactive_xml(source, uuid), self.spec["target"], at))
+        return {}
+
+    def undo(self, job: Job) -> None:
+        """Takes the note away."""
+        source = self.hosts.connection(self.spec["source"])
+        vms.define(source, definition(vms.inactive_xml(source, self.spec["vm"]["uuid"])))
+
+    def leftover(self) -> str:
+        """The note."""
+        return f"a note in the definition of {self.spec['vm']['name']} on {self.spec['source']}"
+
+
+def _allocated(hosts: Hosts, host: str, path: str) -> int:
+    found = volumes.find(hosts.connection(host), path)
+    return found.allocated_bytes if found is not None else 0
