@@ -53,6 +53,8 @@ def plan_clone(facts: CloneFacts, request: CloneRequest, ids: NewIds) -> Plan:
         "verify": request.verify,
         "request": {"vm": f"{source.host}/{source.uuid}", **_asked(request)},
     }
+    binding = _binding(facts, name, disks)
+    spec["binding"] = binding
     xml = "" if names.problem(name) else redacted(definition(facts.source.xml, spec))
     return Plan(
         kind="clone",
@@ -67,7 +69,7 @@ def plan_clone(facts: CloneFacts, request: CloneRequest, ids: NewIds) -> Plan:
             *(f"file/{source.host}/{disk['path']}" for disk in disks),
         ),
         spec=spec,
-        binding=_binding(facts, name, disks),
+        binding=binding,
     )
 
 

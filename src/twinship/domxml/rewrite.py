@@ -31,7 +31,7 @@ def with_disk_paths(text: str, paths: Mapping[str, str]) -> str:
 
 
 def with_sparse_targets(text: str, targets: frozenset[str]) -> str:
-    """The definition with zeroes unmapped on the named disks, so that a copy stays as thin as it was.
+    """The definition with zeroes unmapped on the named disks: a copy stays as thin as it was.
 
     Without this a mirror writes every zero (measured: 2 GiB qcow2 with 300 MiB of data became
     2049 MiB on the target).

@@ -22,9 +22,9 @@ TIMEOUT_S = 5
 
 
 def answers(connection: Connection, uuid: str) -> bool:
-    """Whether the guest's agent answers now."""
+    """Whether the guest's agent answers now (within a second)."""
     try:
-        ask(connection, uuid, "guest-ping")
+        ask(connection, uuid, "guest-ping", timeout_s=1)
     except HypervisorError:
         return False
     return True
@@ -53,15 +53,20 @@ def ticks(connection: Connection, uuid: str, *, reset: bool = False) -> TickRepo
 
 
 def ask(
-    connection: Connection, uuid: str, command: str, arguments: dict[str, Any] | None = None
+    connection: Connection,
+    uuid: str,
+    command: str,
+    arguments: dict[str, Any] | None = None,
+    *,
+    timeout_s: int = TIMEOUT_S,
 ) -> Any:
-    """Sends one command to the agent and returns its answer. Waits five seconds at most."""
+    """Sends one command to the agent and returns its answer, waiting ``timeout_s`` at most."""
     request: dict[str, Any] = {"execute": command}
     if arguments is not None:
         request["arguments"] = arguments
     domain = need(connection, uuid)
     try:
-        text = libvirt_qemu.qemuAgentCommand(domain, json.dumps(request), TIMEOUT_S, 0)
+        text = libvirt_qemu.qemuAgentCommand(domain, json.dumps(request), timeout_s, 0)
     except libvirt.libvirtError as error:
         raise translated(error, f"ask the guest agent of VM {uuid}") from error
     return json.loads(text).get("return")

@@ -256,6 +256,29 @@ def console(connection: Connection, uuid: str) -> Any:
         return stream
 
 
+def console_read(stream: Any) -> bytes:
+    """Waits for the next bytes of a console; empty once it is closed."""
+    try:
+        data = stream.recv(4096)
+    except libvirt.libvirtError:
+        return b""
+    return data if isinstance(data, bytes) else b""
+
+
+def console_write(stream: Any, data: bytes) -> None:
+    """Types into a console."""
+    with doing("type into the console"):
+        stream.send(data)
+
+
+def console_close(stream: Any) -> None:
+    """Gives a console back; harmless when it is closed."""
+    try:
+        stream.abort()
+    except libvirt.libvirtError:
+        return  # closed by the other side
+
+
 def addresses(connection: Connection, uuid: str) -> tuple[str, ...]:
     """The guest's addresses as DHCP leases of the host or the guest agent tell them."""
     domain = _need(connection, uuid)

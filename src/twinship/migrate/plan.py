@@ -54,7 +54,7 @@ def plan_migrate(facts: MigrateFacts, request: MigrateRequest, ids: NewIds) -> P
             *(f"file/{target}/{path}" for path in dict.fromkeys(files)),
         ),
         spec=spec,
-        binding=_binding(case),
+        binding=spec["binding"],
     )
 
 
@@ -121,6 +121,7 @@ def _spec(case: MigrateCase, ids: NewIds) -> dict[str, Any]:
         "shared_files": any(
             way is Way.SHARED and disk.source_type == "file" for disk, way in case.ways
         ),
+        "binding": _binding(case),
         "request": {
             "vm": f"{facts.source.name}/{facts.vm.vm.uuid}",
             "target": request.target,
@@ -136,7 +137,7 @@ def _spec(case: MigrateCase, ids: NewIds) -> dict[str, Any]:
 
 
 def _disk_spec(case: MigrateCase, disk: Disk, way: Way) -> dict[str, Any]:
-    layers = ()
+    layers: tuple[Layer, ...] = ()
     if way is Way.COPY:
         layers = disk.chain[:1] if case.live else disk.chain
     header = disk.top.header if disk.top else None

@@ -37,10 +37,11 @@ class Engine:
         self._verbs = verbs
         self._clock = clock
 
-    def submit(self, plan: Plan, watch: Watch | None = None) -> Job:
+    def submit(self, plan: Plan, watch: Watch | None = None, *, owned: bool = True) -> Job:
         """Stores the plan as an operation of this process and claims its VMs.
 
-        Raises :class:`twinship.model.errors.Busy` when another operation works on one of them.
+        Not ``owned``: it belongs to nobody until a worker takes it. Raises
+        :class:`twinship.model.errors.Busy` when another operation works on one of them.
         """
         now = self._clock.now()
         op = Operation(
@@ -54,16 +55,17 @@ class Engine:
             user=getpass.getuser(),
             resources=plan.resources,
             spec=plan.spec,
-            owner=this_process(),
+            owner=this_process() if owned else "",
             fence=1,
         )
         self._store.create(op)
         return Job(op, self._store, self._clock, watch)
 
-    def run(self, job: Job) -> Operation:
+    def run(self, job: Job, *, patience_s: float) -> Operation:
         """Runs the operation to its end and returns it; errors of the work are in the operation.
 
-        Returns in state ``waiting`` when asked to cancel while waiting for a host.
+        Returns in state ``waiting``, owned by nobody, when a host could not be seen for
+        ``patience_s`` or a second cancel came meanwhile; :meth:`recover` goes on from there.
         """
         job.set_state(OperationState.RUNNING, started=job.op.started or self._clock.now())
         verb = self._verb(job)
@@ -72,21 +74,21 @@ class Engine:
         except LostOwnership:
             raise
         except TwinshipError as error:
-            return self._settle(job, verb, error)
+            return self._settle(job, verb, error, patience_s)
         except Exception as error:  # noqa: BLE001 - a fault of ours must be undone as well
             broken = TwinshipError(
                 "an internal error", code="INTERNAL", cause=f"{type(error).__name__}: {error}"
             )
             broken.__cause__ = error
-            return self._settle(job, verb, broken)
+            return self._settle(job, verb, broken, patience_s)
         return self._succeed(job, verb)
 
     def orphans(self) -> tuple[Operation, ...]:
         """Unfinished operations whose owner is no more."""
         return tuple(op for op in self._store.all(unfinished=True) if not alive(op.owner))
 
-    def recover(self, op: Operation, watch: Watch | None = None) -> Operation:
-        """Takes over an operation whose owner is gone and settles it.
+    def take_over(self, op: Operation, watch: Watch | None = None) -> Job:
+        """Makes this process the owner of an operation whose owner is gone.
 
         Raises :class:`UsageError` for one that has ended or whose owner lives.
         """
@@ -99,17 +101,22 @@ class Engine:
                 hint=f"watch it: twinship operation watch {op.id}",
             )
         taken = self._store.take_over(op.id, op.fence, this_process(), self._clock.now())
-        job = Job(taken, self._store, self._clock, watch)
+        return Job(taken, self._store, self._clock, watch)
+
+    def recover(self, job: Job, *, patience_s: float) -> Operation:
+        """Goes on with an operation taken over: runs it if it had not begun, else settles it."""
+        if not job.intended() and job.op.error is None and not job.cancelled():
+            return self.run(job, patience_s=patience_s)
         error: TwinshipError
-        if taken.error is not None:
-            error = _revived(taken.error)
-        elif taken.cancel_requested:
-            error = Cancelled(f"operation {op.id} was cancelled")
+        if job.op.error is not None:
+            error = _revived(job.op.error)
+        elif job.op.cancel_requested:
+            error = Cancelled(f"operation {job.op.id} was cancelled")
         else:
             error = TwinshipError(
                 "the process that ran the operation ended in the middle", code="OWNER_DIED"
             )
-        return self._settle(job, self._verb(job), error)
+        return self._settle(job, self._verb(job), error, patience_s)
 
     def _forward(self, job: Job, verb: Verb) -> None:
         done = job.outcomes()
@@ -134,14 +141,15 @@ class Engine:
         )
         return job.op
 
-    def _settle(self, job: Job, verb: Verb, error: TwinshipError) -> Operation:
+    def _settle(self, job: Job, verb: Verb, error: TwinshipError, patience_s: float) -> Operation:
         job.update(error=error.as_dict() | {"kind": type(error).__name__})
         cancelled = isinstance(error, Cancelled)
         if cancelled:
             job.set_state(OperationState.CANCELLING)
-        asked_before = job.cancelled()
+        asked_before = cancelled
         job.wake.clear()
         tries = 0
+        deadline = self._clock.monotonic() + patience_s
         while True:
             try:
                 verdict = verb.reconcile(job)
@@ -174,8 +182,10 @@ class Engine:
                 job.record("undo_failed", "", failure.as_dict())
             pause = _BACKOFF_S[min(tries, len(_BACKOFF_S) - 1)]
             tries += 1
-            if self._clock.wait(pause, job.wake) and asked_before:
-                return job.op  # asked a second time while waiting: left to a later process
+            again = self._clock.wait(pause, job.wake) and asked_before
+            if again or self._clock.monotonic() > deadline:
+                job.update(owner="")
+                return job.op
             asked_before = asked_before or job.wake.is_set()
             job.wake.clear()
 

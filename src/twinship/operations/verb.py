@@ -1,4 +1,4 @@
-"""What the engine asks of a verb (clone, migrate): phases, and a verdict on what is really there."""
+"""What the engine asks of a verb (clone, migrate): phases, and a verdict on what is there."""
 
 from __future__ import annotations
 

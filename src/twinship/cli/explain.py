@@ -1,0 +1,50 @@
+"""``twinship explain``."""
+
+from __future__ import annotations
+
+import difflib
+
+import click
+
+from twinship.model.errors import NotFound, TwinshipError
+
+
+@click.command()
+@click.argument("code", required=False)
+def explain(code: str | None) -> None:
+    """Say what a check or error code means. Without CODE: list them all."""
+    texts = _texts()
+    if code is None:
+        for name in sorted(texts):
+            click.echo(f"{name:<26}{texts[name].splitlines()[0]}")
+        return
+    if code.upper() not in texts:
+        near = difflib.get_close_matches(code.upper(), texts, n=3)
+        raise NotFound(
+            f"no check or error has the code {code[:60]!r}",
+            code="CODE_NOT_FOUND",
+            hint=f"did you mean {' or '.join(near)}?" if near else "list them: twinship explain",
+        )
+    click.echo(texts[code.upper()])
+
+
+def _texts() -> dict[str, str]:
+    from twinship.clone.checks import TABLE as CLONE
+    from twinship.lifecycle.plan import DELETE, START
+    from twinship.migrate.checks import TABLE as MIGRATE
+    from twinship.model import errors
+
+    texts = {}
+    for kind in vars(errors).values():
+        if isinstance(kind, type) and issubclass(kind, TwinshipError):
+            texts[kind.default_code] = f"{kind.__doc__} Exit code {kind.exit_code}."
+    for verb, rows in (
+        ("clone", CLONE.rows),
+        ("migrate", MIGRATE.rows),
+        ("vm start", START.rows),
+        ("vm delete", DELETE.rows),
+    ):
+        for row in rows:
+            text = f"{row.explanation}\n\nA check of {verb}; severity {row.severity.value}."  # type: ignore[attr-defined]
+            texts[row.code] = f"{texts[row.code]}\n\n{text}" if row.code in texts else text  # type: ignore[attr-defined]
+    return texts

@@ -1,0 +1,231 @@
+"""``twinship clone`` and ``twinship migrate``."""
+
+from __future__ import annotations
+
+import click
+
+from twinship.cli.outcome import accepted, finish, progress
+from twinship.cli.quantities import Duration, Rate, seconds, size
+from twinship.cli.render import output_option, print_plan, visible
+from twinship.cli.session import Session
+from twinship.model.operation import Operation
+from twinship.model.request import (
+    CloneMode,
+    CloneRequest,
+    MigrateMode,
+    MigrateRequest,
+    StorageWay,
+)
+
+_wait_option = click.option(
+    "--wait/--no-wait", default=True, help="Wait for the end, or leave a worker process behind."
+)
+_dry_run_option = click.option("--dry-run", is_flag=True, help="Print the plan and touch nothing.")
+_bandwidth_option = click.option(
+    "--bandwidth", type=Rate(), metavar="RATE", help="The most to use, in all: 50MB/s."
+)
+
+
+@click.command()
+@click.argument("source", metavar="VM")
+@click.argument("new", required=False, default="")
+@click.option("--mode", type=click.Choice(["auto", "full"]), default="auto", show_default=True)
+@click.option("--pool", default="", help="The pool for the new disks; default: beside the old.")
+@click.option("--mac", "macs", multiple=True, help="For the interfaces in order; else random.")
+@click.option("--uuid", default="", help="The UUID of the clone; else random.")
+@click.option("--start", is_flag=True, help="Start the clone.")
+@click.option("--wait-boot", is_flag=True, help="With --start: wait until its guest is up.")
+@click.option("--verify", is_flag=True, help="Compare the content of copy and source as well.")
+@_bandwidth_option
+@_wait_option
+@_dry_run_option
+@output_option
+@click.pass_context
+def clone(
+    ctx: click.Context,
+    source: str,
+    new: str,
+    mode: str,
+    pool: str,
+    macs: tuple[str, ...],
+    uuid: str,
+    start: bool,
+    wait_boot: bool,
+    verify: bool,
+    bandwidth: int | None,
+    wait: bool,
+    dry_run: bool,
+    output: str,
+) -> None:
+    """Copy a shut-off VM, all its disks, with a name, UUID, MACs and NVRAM of its own.
+
+    \b
+    Examples:
+      twinship clone web web-2
+      twinship clone kvm01/web --dry-run        what would happen
+      twinship clone web web-test --start --wait-boot
+    """
+    session: Session = ctx.obj
+    request = CloneRequest(
+        vm=source,
+        name=new,
+        mode=CloneMode(mode),
+        pool=pool,
+        uuid=_uuid(uuid),
+        macs=tuple(_mac(mac) for mac in macs),
+        start=start or wait_boot,
+        rate=bandwidth or 0,
+        verify=verify,
+    )
+    if dry_run:
+        plan = session.controller.clone_plan(request)
+        print_plan(plan, output)
+        ctx.exit(0 if plan.feasible else 5)
+    line = progress(output)
+    try:
+        op = session.controller.clone(request, wait=wait, watch=line)
+    finally:
+        line.close()
+    if not wait:
+        accepted(op, output)
+        return
+    if wait_boot and op.result and op.result["clones"][0]["started"]:
+        made = op.result["clones"][0]
+        session.controller.wait_boot(f"{made['host']}/{made['uuid']}", 120)
+    finish(ctx, op, output, _told_clone)
+
+
+@click.command()
+@click.argument("source", metavar="VM")
+@click.option("--to", "target", required=True, metavar="HOST", help="Where it shall be.")
+@click.option(
+    "--mode",
+    type=click.Choice([mode.value for mode in MigrateMode]),
+    default="auto",
+    show_default=True,
+    help="auto: live when it runs, offline when it is shut off.",
+)
+@click.option("--max-pause", type=Duration(), help="Longest pause at the end of a live move.")
+@click.option(
+    "--storage",
+    type=click.Choice([way.value for way in StorageWay]),
+    default="auto",
+    show_default=True,
+    help="auto: a disk both hosts see stays, any other is copied.",
+)
+@click.option("--stay-defined", is_flag=True, help="Its definition stays at the source, too.")
+@click.option("--temporary", is_flag=True, help="On the target only as long as it runs.")
+@click.option("--verify", is_flag=True, help="Offline: compare the content of both ends.")
+@_bandwidth_option
+@_wait_option
+@_dry_run_option
+@output_option
+@click.pass_context
+def migrate(
+    ctx: click.Context,
+    source: str,
+    target: str,
+    mode: str,
+    max_pause: float | None,
+    storage: str,
+    stay_defined: bool,
+    temporary: bool,
+    verify: bool,
+    bandwidth: int | None,
+    wait: bool,
+    dry_run: bool,
+    output: str,
+) -> None:
+    """Move a VM to another host: running or shut off, with its disks.
+
+    Afterwards it is defined on the target and gone from the source; the old disk files stay
+    at the source, untouched.
+
+    \b
+    Examples:
+      twinship migrate web --to kvm02
+      twinship migrate web --to kvm02 --dry-run       what stands in the way
+      twinship migrate db --to kvm02 --max-pause 500ms --bandwidth 200MB/s
+    """
+    session: Session = ctx.obj
+    request = MigrateRequest(
+        vm=source,
+        target=target,
+        mode=MigrateMode(mode),
+        storage=StorageWay(storage),
+        stay_defined=stay_defined,
+        temporary=temporary,
+        max_pause_s=max_pause,
+        rate=bandwidth or 0,
+        verify=verify,
+    )
+    if dry_run:
+        plan = session.controller.migrate_plan(request)
+        print_plan(plan, output)
+        ctx.exit(0 if plan.feasible else 5)
+    line = progress(output)
+    try:
+        op = session.controller.migrate(request, wait=wait, watch=line)
+    finally:
+        line.close()
+    if not wait:
+        accepted(op, output)
+        return
+    finish(ctx, op, output, _told_move)
+
+
+def _told_clone(op: Operation) -> None:
+    for made in (op.result or {}).get("clones", []):
+        took = max((disk["seconds"] for disk in made["disks"]), default=0.0)
+        copied = sum(disk["bytes_copied"] for disk in made["disks"])
+        click.echo(
+            f"{visible(made['name'])} is there on {made['host']} ({size(copied)} on disk, "
+            f"copied in {seconds(took)})"
+        )
+        if made["started"]:
+            click.echo("  it runs")
+        elif made["start_error"]:
+            error = made["start_error"]
+            click.echo(f"  it did not start: {visible(str(error['cause'] or error['message']))}")
+
+
+def _told_move(op: Operation) -> None:
+    result = op.result or {}
+    click.echo(f"{visible(result['vm'])} is on {result['target']} ({result['mode']})")
+    facts = []
+    if result["seconds"] is not None:
+        facts.append(f"took {seconds(result['seconds'])}")
+    if result["pause_s"] is not None:
+        facts.append(f"pause {seconds(result['pause_s'])}")
+    if result["pause_guest_s"] is not None:
+        facts.append(f"the guest felt {seconds(result['pause_guest_s'])}")
+    if result["bytes_memory"]:
+        facts.append(f"memory {size(result['bytes_memory'])}")
+    if result["bytes_disk"]:
+        facts.append(f"disks {size(result['bytes_disk'])}")
+    if facts:
+        click.echo("  " + ", ".join(facts))
+    for path in result["left_on_source"]:
+        click.echo(f"  {result['source']} still has {visible(path)}, unchanged", err=True)
+
+
+def _uuid(text: str) -> str:
+    import uuid
+
+    if not text:
+        return ""
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is no UUID", param_hint="--uuid") from None
+
+
+def _mac(text: str) -> str:
+    import re
+
+    if not re.fullmatch(r"(?:[0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}", text) or int(text[:2], 16) & 1:
+        raise click.BadParameter(
+            f"{text!r} is no MAC address of a single interface (52:54:00:12:34:56)",
+            param_hint="--mac",
+        )
+    return text.lower()

@@ -1,0 +1,38 @@
+"""What a command is given: a controller made on first use, on the real inventory or the lab's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from twinship.controller import Controller
+
+
+class Session:
+    """One run of the command line."""
+
+    def __init__(self, *, lab: bool) -> None:
+        self.lab = lab
+        self._controller: Controller | None = None
+
+    @property
+    def controller(self) -> Controller:
+        """The controller; closed when the command ends."""
+        if self._controller is None:
+            self._controller = open_controller(lab=self.lab)
+            click.get_current_context().call_on_close(self._controller.close)
+        return self._controller
+
+
+def open_controller(*, lab: bool) -> Controller:
+    """A controller on the real inventory or, for ``lab``, on the lab's own."""
+    from twinship.controller import Controller
+
+    if not lab:
+        return Controller()
+    from twinship.config import Config
+    from twinship_lab import Lab
+
+    return Controller(Config(state=Lab().root / "inventory"), local=False)

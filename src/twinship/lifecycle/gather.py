@@ -1,0 +1,33 @@
+"""Reads what starting or deleting a VM depends on."""
+
+from __future__ import annotations
+
+from twinship.hypervisor import vms
+from twinship.inventory.inventory import Inventory
+from twinship.lifecycle.plan import DeleteCase, StartCase
+from twinship.model.vm import Vm
+
+
+def start_case(inventory: Inventory, vm: Vm) -> StartCase:
+    """The VM, and whether one of its UUID is active on another host."""
+    answers = inventory.vms()
+    twins = [t for answer in answers for t in answer.vms if t.uuid == vm.uuid and t.host != vm.host]
+    return StartCase(
+        vm=vms.facts(inventory.connection(vm.host), vm.uuid),
+        active_elsewhere=tuple(twin.host for twin in twins if twin.state.active),
+        unseen=tuple(answer.host for answer in answers if answer.error),
+    )
+
+
+def delete_case(inventory: Inventory, vm: Vm, *, disks: bool) -> DeleteCase:
+    """The VM, and which of its disk files another VM of the host uses too."""
+    connection = inventory.connection(vm.host)
+    facts = vms.facts(connection, vm.uuid)
+    mine = {disk.path for disk in facts.file_disks}
+    used: set[str] = set()
+    for other in vms.all_vms(connection) if disks else ():
+        if other.uuid == vm.uuid:
+            continue
+        for disk in vms.facts(connection, other.uuid).disks:
+            used |= mine & {disk.path, *(layer.path for layer in disk.chain)}
+    return DeleteCase(vm=facts, delete_disks=disks, shared=tuple(sorted(used)))

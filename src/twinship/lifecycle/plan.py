@@ -1,0 +1,168 @@
+"""The plans of start, stop and delete; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from twinship.domxml.rewrite import mark_of
+from twinship.model.plan import Plan, Severity, Step
+from twinship.model.vm import VmFacts, VmState
+from twinship.planning.checks import CheckTable, Problem
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartCase:
+    """A VM to be started, and where else a VM of its UUID is active."""
+
+    vm: VmFacts
+    active_elsewhere: tuple[str, ...]
+    unseen: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteCase:
+    """A VM to be deleted; ``shared`` are its disk files that another VM of the host uses too."""
+
+    vm: VmFacts
+    delete_disks: bool
+    shared: tuple[str, ...]
+
+
+START: CheckTable[StartCase] = CheckTable()
+DELETE: CheckTable[DeleteCase] = CheckTable()
+
+
+@START.row("VM_RUNS_ELSEWHERE")
+def runs_nowhere_else(case: StartCase) -> Iterator[Problem]:
+    """A VM must not run twice: the definition here may be one that stayed after a move."""
+    for host in case.active_elsewhere:
+        yield Problem(
+            f"the VM runs on {host} already",
+            hint=f"move it back (twinship migrate {host}/{case.vm.vm.uuid} --to {case.vm.vm.host}), "
+            "or stop it there first",
+            object=f"vm/{case.vm.vm.name}",
+        )
+
+
+@START.row("VM_AWAY")
+def is_not_away(case: StartCase) -> Problem | None:
+    """A VM whose new host cannot be asked may well run there."""
+    mark = mark_of(case.vm.xml, "away")
+    if mark is None or mark.get("host") not in case.unseen:
+        return None
+    return Problem(
+        f"the VM was moved to {mark.get('host')} ({mark.get('since')}), which cannot be asked now",
+        hint="make that host answer; if it is gone for good, remove it: "
+        f"twinship host remove {mark.get('host')}",
+        object=f"vm/{case.vm.vm.name}",
+    )
+
+
+@START.row("VM_ACTIVE")
+def is_off(case: StartCase) -> Problem | None:
+    """Only a VM that is off can be started; a paused one is resumed with virsh."""
+    if not case.vm.vm.state.active:
+        return None
+    return Problem(
+        f"the VM is {case.vm.vm.state.value} already",
+        hint="virsh resume" if case.vm.vm.state is VmState.PAUSED else "",
+        object=f"vm/{case.vm.vm.name}",
+    )
+
+
+@DELETE.row("VM_ACTIVE")
+def delete_is_off(case: DeleteCase) -> Problem | None:
+    """A running VM is not deleted under its guest."""
+    if not case.vm.vm.state.active:
+        return None
+    return Problem(
+        f"the VM is {case.vm.vm.state.value}",
+        hint=f"first: twinship vm stop {case.vm.vm.label}",
+        object=f"vm/{case.vm.vm.name}",
+    )
+
+
+@DELETE.row("VM_SNAPSHOTS")
+def delete_has_no_snapshots(case: DeleteCase) -> Problem | None:
+    """libvirt does not undefine a VM with snapshot records."""
+    if not case.vm.snapshots:
+        return None
+    return Problem(
+        f"the VM has {case.vm.snapshots} snapshots",
+        hint="remove the records first: virsh snapshot-delete --metadata",
+        object=f"vm/{case.vm.vm.name}",
+    )
+
+
+@DELETE.row("DISK_IN_USE")
+def disks_are_ours(case: DeleteCase) -> Iterator[Problem]:
+    """A file another VM uses too is not deleted."""
+    for path in case.shared if case.delete_disks else ():
+        yield Problem(f"{path} is used by another VM too", hint="use --disks keep", object=path)
+
+
+@DELETE.row("DISKS_KEPT", Severity.INFO)
+def disks_stay(case: DeleteCase) -> Iterator[Problem]:
+    """What stays behind is said."""
+    for disk in () if case.delete_disks else case.vm.file_disks:
+        yield Problem(f"{disk.path} stays", object=f"disk/{disk.target}")
+
+
+def plan_start(case: StartCase) -> Plan:
+    """What starting the VM would do."""
+    vm = case.vm.vm
+    return Plan(
+        kind="start",
+        title=f"start {vm.label}",
+        checks=START.run(case),
+        steps=(Step(id="start", title=f"start {vm.name}", host=vm.host),),
+        estimate_s=None,
+        resources=(f"vm/{vm.uuid}",),
+        spec={"schema": 1, "host": vm.host, "uuid": vm.uuid, "name": vm.name},
+    )
+
+
+def plan_stop(facts: VmFacts, *, force: bool, timeout_s: float) -> Plan:
+    """What stopping the VM would do."""
+    vm = facts.vm
+    how = "end" if force else "shut down"
+    return Plan(
+        kind="stop",
+        title=f"stop {vm.label}",
+        checks=(),
+        steps=(Step(id="stop", title=f"{how} {vm.name}", host=vm.host),),
+        estimate_s=None,
+        resources=(f"vm/{vm.uuid}",),
+        spec={
+            "schema": 1,
+            "host": vm.host,
+            "uuid": vm.uuid,
+            "name": vm.name,
+            "force": force,
+            "timeout_s": timeout_s,
+        },
+    )
+
+
+def plan_delete(case: DeleteCase) -> Plan:
+    """What deleting the VM would do."""
+    vm = case.vm.vm
+    files = [d.path for d in case.vm.file_disks] if case.delete_disks else []
+    steps = [Step(id="undefine", title=f"undefine {vm.name}", host=vm.host)]
+    steps += [Step(id=f"delete:{path}", title=f"delete {path}", host=vm.host) for path in files]
+    return Plan(
+        kind="delete",
+        title=f"delete {vm.label}",
+        checks=DELETE.run(case),
+        steps=tuple(steps),
+        estimate_s=None,
+        resources=(f"vm/{vm.uuid}", *(f"file/{vm.host}/{path}" for path in files)),
+        spec={
+            "schema": 1,
+            "host": vm.host,
+            "uuid": vm.uuid,
+            "name": vm.name,
+            "files": files,
+        },
+    )
