@@ -45,6 +45,6 @@ def _texts() -> dict[str, str]:
         ("vm delete", DELETE.rows),
     ):
         for row in rows:
-            text = f"{row.explanation}\n\nA check of {verb}; severity {row.severity.value}."  # type: ignore[attr-defined]
-            texts[row.code] = f"{texts[row.code]}\n\n{text}" if row.code in texts else text  # type: ignore[attr-defined]
+            text = f"{row.explanation}\n\nA check of {verb}; severity {row.severity.value}."
+            texts[row.code] = f"{texts[row.code]}\n\n{text}" if row.code in texts else text
     return texts

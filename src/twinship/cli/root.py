@@ -50,7 +50,9 @@ class LazyGroup(click.Group):
         except click.UsageError as error:
             near = difflib.get_close_matches(args[0], COMMANDS, n=2) if args else []
             if near:
-                error.message += f" Did you mean {' or '.join(near)}?"
+                raise click.UsageError(
+                    f"{error.message} Did you mean {' or '.join(near)}?", ctx
+                ) from None
             raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

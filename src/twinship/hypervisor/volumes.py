@@ -249,22 +249,26 @@ def _resolve(path: str, backing: str) -> str:
 
 
 def _lookup(connection: Connection, path: str) -> Any | None:
-    raw = connection.raw
-    try:
-        return raw.storageVolLookupByPath(path)
-    except libvirt.libvirtError as error:
-        if error.get_error_code() != libvirt.VIR_ERR_NO_STORAGE_VOL:
-            raise translated(error, f"look for {path} on {connection.name}") from error
+    """The volume whose file is really there: what libvirt remembers is checked, then refreshed."""
+    volume = _remembered(connection, path)
+    if volume is not None:
+        return volume
     pool = pool_of(connection, posixpath.dirname(path))
     if pool is None:
         return None
     refresh(connection, pool)
+    return _remembered(connection, path)
+
+
+def _remembered(connection: Connection, path: str) -> Any | None:
     try:
-        return raw.storageVolLookupByPath(path)
+        volume = connection.raw.storageVolLookupByPath(path)
+        volume.info()  # fails for a file that has been deleted since the last refresh
     except libvirt.libvirtError as error:
-        if error.get_error_code() != libvirt.VIR_ERR_NO_STORAGE_VOL:
-            raise translated(error, f"look for {path} on {connection.name}") from error
-    return None
+        if error.get_error_code() == libvirt.VIR_ERR_NO_STORAGE_VOL:
+            return None
+        raise translated(error, f"look for {path} on {connection.name}") from error
+    return volume
 
 
 def _need(connection: Connection, path: str) -> Any:

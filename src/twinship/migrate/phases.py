@@ -103,15 +103,7 @@ class Carry:
         source = self.hosts.connection(spec["source"])
         target = self.hosts.connection(spec["target"])
         layers = [layer for disk in spec["disks"] for layer in disk["layers"]]
-        cargo = tuple(
-            (
-                Cargo(target=f"vd{chr(97 + number)}", path=layer["path"], slice_bytes=size),
-                Cargo(target=f"vd{chr(97 + number)}", path=layer["path"], slice_bytes=size),
-            )
-            for number, (layer, size) in enumerate(
-                (layer, size) for layer in layers if (size := aligned(layer["length"]))
-            )
-        )
+        cargo = _cargo(layers)
         began = job.clock.monotonic()
         try:
             carry_across(
@@ -276,6 +268,20 @@ class MarkAway:
     def leftover(self) -> str:
         """The note."""
         return f"a note in the definition of {self.spec['vm']['name']} on {self.spec['source']}"
+
+
+def _cargo(layers: list[dict[str, Any]]) -> tuple[tuple[Cargo, Cargo], ...]:
+    """What the carrier takes on both sides; files shorter than a slice go as a tail alone."""
+    long = [layer for layer in layers if aligned(layer["length"])]
+    items = [
+        Cargo(
+            target=f"vd{chr(ord('a') + number)}",
+            path=layer["path"],
+            slice_bytes=aligned(layer["length"]),
+        )
+        for number, layer in enumerate(long)
+    ]
+    return tuple((item, item) for item in items)
 
 
 def _allocated(hosts: Hosts, host: str, path: str) -> int:
