@@ -16,8 +16,6 @@ from __future__ import annotations
 class LabError(Exception):
     """``message`` says what failed, ``cause`` why, ``hint`` what to do."""
 
-    code = "LAB_FAILED"
-
     def __init__(self, message: str, *, cause: str = "", hint: str = "") -> None:
         super().__init__(f"{message}: {cause}" if cause else message)
         self.message = message
@@ -28,28 +26,18 @@ class LabError(Exception):
 class NeedsRoot(LabError):
     """The caller is not root."""
 
-    code = "LAB_NEEDS_ROOT"
-
 
 class NotReady(LabError):
     """This machine or this state directory cannot hold a lab as it is."""
-
-    code = "LAB_NOT_READY"
 
 
 class LabBusy(LabError):
     """Another command holds the lab's lock."""
 
-    code = "LAB_BUSY"
-
 
 class Unknown(LabError):
     """No host or shared disk has this name; the hint lists those that exist."""
 
-    code = "LAB_UNKNOWN"
-
 
 class HostFailed(LabError):
     """A process of the lab did not do what it was asked within its bound."""
-
-    code = "LAB_HOST_FAILED"

@@ -10,7 +10,6 @@ from pathlib import Path
 from twinship_lab.inside import OWN_DIRECTORIES
 
 IMAGES = "/var/lib/libvirt/images"
-TCP_PORT = 16509
 
 _LIBVIRTD = """\
 host_uuid = "{uuid}"
@@ -52,6 +51,13 @@ _POOL = f"""\
 </pool>
 """
 
+# libvirtd's built-in QEMU user must exist even where qemu.conf names another (virGetUserID fails
+# otherwise); a machine with libvirt's files but without its package's users lacks it.
+_ACCOUNTS = {
+    "passwd": ("libvirt-qemu:x:64055:64055:QEMU:/var/lib/libvirt:/usr/sbin/nologin",),
+    "group": ("kvm:x:64054:", "libvirt-qemu:x:64055:", "libvirt:x:64056:"),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class HostIdentity:
@@ -72,6 +78,8 @@ def write_host_files(root: Path, identity: HostIdentity) -> None:
         (root / path.lstrip("/")).mkdir(parents=True, exist_ok=True)
     (root / "etc/hostname").write_text(f"{identity.name}\n")
     (root / "etc/hosts").touch()
+    for file, lines in _ACCOUNTS.items():
+        (root / "etc" / file).write_text(_with_accounts(Path("/etc", file).read_text(), lines))
     libvirt = root / "etc/libvirt"
     values = {"uuid": identity.uuid, "address": identity.address}
     (libvirt / "libvirtd.conf").write_text(_LIBVIRTD.format(**values))
@@ -82,10 +90,15 @@ def write_host_files(root: Path, identity: HostIdentity) -> None:
         (libvirt / "storage/autostart/default.xml").symlink_to("/etc/libvirt/storage/default.xml")
 
 
-def write_names(root: Path, own_name: str, addresses: Mapping[str, str]) -> None:
+def write_names(root: Path, addresses: Mapping[str, str]) -> None:
     """The host's ``/etc/hosts``. Written in place: the file is a mount point inside."""
     lines = ["127.0.0.1 localhost", "::1 localhost ip6-localhost"]
     lines += [f"{address} {name}" for name, address in addresses.items()]
-    if own_name not in addresses:
-        lines.append(f"127.0.1.1 {own_name}")
     (root / "etc/hosts").write_text("\n".join(lines) + "\n")
+
+
+def _with_accounts(text: str, lines: tuple[str, ...]) -> str:
+    """A passwd or group file with these lines, where their names were not in it."""
+    known = {line.split(":")[0] for line in text.splitlines()}
+    missing = [line for line in lines if line.split(":")[0] not in known]
+    return "".join(f"{line}\n" for line in (*text.splitlines(), *missing))

@@ -25,7 +25,7 @@ OWN_DIRECTORIES = (
     "/var/cache/libvirt",
     "/run",
 )
-OWN_FILES = ("/etc/hosts", "/etc/hostname")
+OWN_FILES = ("/etc/hosts", "/etc/hostname", "/etc/passwd", "/etc/group")
 _MS_BIND = 4096  # mount(2)
 _MNT_DETACH = 2  # umount2(2)
 
@@ -56,4 +56,4 @@ def enter(name: str, root: Path) -> None:
 if __name__ == "__main__":
     enter(sys.argv[1], Path(sys.argv[2]))
     os.chdir("/")
-    os.execvp("tini", ["tini", "--", "sleep", "infinity"])
+    os.execvp("tini", ["tini", "--", "sleep", "infinity"])  # noqa: S606 (this is how a process becomes init)

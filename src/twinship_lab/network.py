@@ -7,7 +7,7 @@ every cable are made where they belong.
 from __future__ import annotations
 
 import json
-import os
+from collections.abc import Iterable
 from ipaddress import IPv4Network
 from pathlib import Path
 
@@ -106,15 +106,18 @@ def shape(fabric: str, port: str, namespace: str, rate_bytes_s: int | None) -> N
         run(["tc", "-n", where, "qdisc", "replace", "dev", device, "root", "tbf", *sizes])
 
 
-def choose_network() -> str:
-    """The first /24 of the benchmark range that no route of this machine touches."""
+def routes_here() -> list[IPv4Network]:
+    """Everything this machine has an IPv4 route for, except the default."""
     done = run(["ip", "-j", "-4", "route", "show", "table", "all"])
-    taken = []
-    for route in json.loads(done.stdout or b"[]"):
-        if route["dst"] != "default":
-            taken.append(IPv4Network(route["dst"], strict=False))
+    destinations = (route["dst"] for route in json.loads(done.stdout or b"[]"))
+    return [IPv4Network(dst, strict=False) for dst in destinations if dst != "default"]
+
+
+def choose_network(taken: Iterable[IPv4Network]) -> str:
+    """The first /24 of the benchmark range that touches none of ``taken``."""
+    routes = tuple(taken)
     for candidate in _RANGE.subnets(new_prefix=24):
-        if not any(candidate.overlaps(route) for route in taken):
+        if not any(candidate.overlaps(route) for route in routes):
             return str(candidate)
     raise NotReady(
         "no address range is free for the lab",
@@ -150,8 +153,3 @@ def _links(namespace: str) -> list[str]:
     done = run(["ip", "-j", "-n", namespace, "link", "show"], check=False)
     links = json.loads(done.stdout or b"[]")
     return [link["ifname"] for link in links if link["ifname"] != "lo"]
-
-
-def is_root() -> bool:
-    """Whether namespaces may be made at all."""
-    return os.geteuid() == 0

@@ -18,10 +18,15 @@ _PROC = Path("/proc")
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """One process: its pid here, its pid in the innermost namespace, its name and state."""
+    """One process: its pid here and in its innermost PID namespace, its name and state.
+
+    ``depth`` counts the PID namespaces between ours and its own: 1 for a host's own
+    processes, more for those of a container on the host.
+    """
 
     pid: int
     inner_pid: int
+    depth: int
     name: str
     state: str
 
@@ -66,9 +71,11 @@ def read_process(pid: int) -> Process | None:
     except OSError:
         return None
     fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    pids = fields.get("NSpid", str(pid)).split()
     return Process(
         pid=pid,
-        inner_pid=int(fields.get("NSpid", str(pid)).split()[-1]),
+        inner_pid=int(pids[-1]),
+        depth=len(pids) - 1,
         name=fields.get("Name", ""),
         state=fields.get("State", "X")[:1],
     )

@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
-from twinship_lab.errors import LabError, NotReady
+from twinship_lab.errors import LabError, NeedsRoot, NotReady
 
 REQUIRED = (
     "ip",
@@ -47,6 +48,16 @@ class Completed:
         return self.stdout.decode(errors="replace").rstrip("\n")
 
 
+def require_root() -> None:
+    """Raise :class:`NeedsRoot` unless this process is root's."""
+    if os.geteuid() != 0:
+        raise NeedsRoot(
+            "the lab needs root",
+            cause="it makes network, mount and process namespaces",
+            hint="run the command with sudo",
+        )
+
+
 def require_programs() -> None:
     """Raise one :class:`NotReady` that names every program the lab lacks here."""
     missing = [name for name in REQUIRED if shutil.which(name, path=SEARCH_PATH) is None]
@@ -70,21 +81,17 @@ def run(
     input: bytes | None = None,
     check: bool = True,
     timeout_s: float = 60,
-    capture: bool = True,
 ) -> Completed:
     """Run a program to its end; with ``check``, raise :class:`LabError` unless it exits 0.
 
     When ``timeout_s`` has passed, the program and its whole process group are
-    killed and :class:`LabError` is raised. ``capture=False`` is for a program
-    that leaves a background process behind: its output goes nowhere, since
-    whoever holds a pipe's end would be waited for.
+    killed and :class:`LabError` is raised.
     """
-    pipe = subprocess.PIPE if capture else subprocess.DEVNULL
     with subprocess.Popen(
         list(argv),
         stdin=subprocess.DEVNULL if input is None else subprocess.PIPE,
-        stdout=pipe,
-        stderr=pipe,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         env=clean_environment(),
         start_new_session=True,
     ) as process:
@@ -98,11 +105,28 @@ def run(
         except BaseException:
             _kill_group(process.pid)
             raise
-    done = Completed(tuple(argv), process.returncode, stdout or b"", stderr or b"")
+    done = Completed(tuple(argv), process.returncode, stdout, stderr)
     if check and done.returncode != 0:
         said = done.stderr.decode(errors="replace").strip() or "it said nothing"
         raise LabError(f"`{' '.join(argv)}` ended with {done.returncode}", cause=said)
     return done
+
+
+def spawn(argv: Sequence[str], *, log: Path) -> None:
+    """Leave a program running in the background, nobody's child; it writes to ``log``.
+
+    Whether it got anywhere is for the caller to wait for.
+    """
+    with log.open("wb") as file:
+        subprocess.run(
+            ["setsid", "--fork", *argv],
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            env=clean_environment(),
+            check=True,
+            timeout=10,
+        )
 
 
 def wait_until(condition: Callable[[], bool], *, within_s: float) -> bool:

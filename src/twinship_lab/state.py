@@ -19,8 +19,8 @@ from twinship_lab.programs import wait_until
 DEFAULT_ROOT = Path("/var/lib/twinship-lab")
 DIRECTORY_VARIABLE = "TWINSHIP_LAB_DIR"
 _OURS = frozenset({"cache", "control", "hosts", "lab.json", "lab.json.new", "lock", "shares"})
-# sun_path is 108 bytes with its final NUL (unix(7)); this is the longest tail we put behind root.
-_LONGEST_TAIL = "/hosts/lab99/run/libvirt/libvirt-admin-sock"
+# sun_path is 108 bytes with its final NUL (unix(7)); the longest tail we connect to.
+_LONGEST_TAIL = "/hosts/lab99/run/libvirt/libvirt-sock"
 _SOCKET_PATH_BYTES = 107
 _FIRST_HOST_ADDRESS = 10
 
@@ -111,6 +111,12 @@ def load(root: Path) -> LabState | None:
         raw = json.loads((root / "lab.json").read_text())
     except FileNotFoundError:
         return None
+    except ValueError as error:
+        raise NotReady(
+            f"{root}/lab.json is not readable",
+            cause=str(error),
+            hint="take the lab down, which does not need it, and up again",
+        ) from error
     return LabState(
         network=raw["network"],
         hosts=tuple(HostRecord(**host) for host in raw["hosts"]),
@@ -125,9 +131,8 @@ def save(root: Path, state: LabState) -> None:
     fresh.replace(root / "lab.json")
 
 
-def claim_directory(root: Path) -> None:
-    """Make the state directory; refuse one in which somebody else keeps files."""
-    root.mkdir(parents=True, exist_ok=True, mode=0o700)
+def refuse_foreign(root: Path) -> None:
+    """Raise :class:`NotReady` when somebody else keeps files in the state directory."""
     foreign = sorted({entry.name for entry in root.iterdir()} - _OURS)
     if foreign:
         raise NotReady(

@@ -11,9 +11,9 @@ from typing import Any
 import click
 
 from twinship.cli.quantities import seconds, size
-from twinship.model.documents import error_document, plan_document
+from twinship.model.documents import error_document, operation_document, plan_document
 from twinship.model.errors import TwinshipError
-from twinship.model.operation import Operation
+from twinship.model.operation import Operation, OperationState
 from twinship.model.plan import Plan, Severity
 
 OUTPUTS = ("table", "wide", "json", "jsonl", "yaml", "name")
@@ -57,12 +57,25 @@ def print_document(document: Any, output: str) -> None:
 
 
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A plain table as wide as its content; the last column is never padded."""
+    """A table: folded to the terminal's width, or as wide as its content in a pipe."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    terminal = sys.stdout.isatty()
     cells = [[visible(cell) for cell in row] for row in rows]
-    widths = [max(_width(text) for text in column) for column in zip(headers, *cells, strict=True)]
-    click.echo(_styled(_line(headers, widths), "bold"))
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for header in headers:
+        table.add_column(header, overflow="fold")
     for row in cells:
-        click.echo(_line(row, widths))
+        table.add_row(*[Text(cell) for cell in row])
+    console = Console(
+        width=None if terminal else _widest(headers, cells), highlight=False, emoji=False
+    )
+    with console.capture() as captured:
+        console.print(table)
+    for line in captured.get().splitlines():
+        click.echo(line.rstrip())
 
 
 def print_plan(plan: Plan, output: str) -> None:
@@ -107,7 +120,7 @@ def print_checks(plan: Plan, *, err: bool = False) -> None:
 
 
 class ProgressLine:
-    """Shows an operation on stderr: a moving line on a terminal, a line a phase elsewhere.
+    """Shows an operation on stderr: a moving bar on a terminal, a line a phase elsewhere.
 
     With ``jsonl`` every change goes to stdout as a document, the result last.
     """
@@ -116,50 +129,55 @@ class ProgressLine:
         self._jsonl = output == "jsonl"
         self._moving = sys.stderr.isatty() and not self._jsonl
         self._phase = ""
-        self._drawn = False
+        self._bar: Any = None
+        self._task: Any = None
 
     def __call__(self, op: Operation) -> None:
         """Takes the newest state."""
-        from twinship.model.documents import operation_document
-
         if self._jsonl:
             if not op.state.ended:
                 click.echo(json.dumps(operation_document(op), ensure_ascii=False))
             return
-        progress = op.progress
-        phase = op.waiting_for if op.state.value == "waiting" else progress.phase
-        if op.state.value == "waiting":
-            phase = f"waiting: {phase}"
+        waiting = op.state is OperationState.WAITING
+        phase = f"waiting: {op.waiting_for}" if waiting else op.progress.phase
         if self._moving:
-            self._draw(self._text(phase, op))
-        elif phase and phase != self._phase and phase != "done":
+            self._draw(visible(phase), op)
+        elif phase and phase not in (self._phase, "done"):
             click.echo(f"  {visible(phase)}", err=True)
         self._phase = phase
 
     def close(self) -> None:
-        """Clears the moving line."""
-        if self._drawn:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
-            self._drawn = False
+        """Clears the bar."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
 
-    def _text(self, phase: str, op: Operation) -> str:
+    def _draw(self, phase: str, op: Operation) -> None:
+        if self._bar is None:
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn
+
+            self._bar = Progress(
+                BarColumn(bar_width=20),
+                TextColumn("{task.description}", markup=False),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self._task = self._bar.add_task("", total=None)
+            self._bar.start()
         progress = op.progress
-        parts = [f"{progress.percent:3.0f} %" if progress.percent is not None else "  … "]
-        parts.append(visible(phase))
+        parts = [f"{progress.percent:.0f} %"] if progress.percent is not None else []
+        parts.append(phase)
         if progress.bytes_total:
             parts.append(f"{size(progress.bytes_done)} of {size(progress.bytes_total)}")
         if progress.rate:
             parts.append(f"{size(progress.rate)}/s")
         if progress.eta_s:
             parts.append(f"{seconds(progress.eta_s)} left")
-        return "  ".join(parts)
-
-    def _draw(self, text: str) -> None:
-        width = max(20, os.get_terminal_size(sys.stderr.fileno()).columns - 1)
-        sys.stderr.write("\r\x1b[K" + text[:width])
-        sys.stderr.flush()
-        self._drawn = True
+        total = None if progress.percent is None else 100.0
+        self._bar.update(
+            self._task, description="  ".join(parts), completed=progress.percent or 0, total=total
+        )
 
 
 def visible(text: str) -> str:
@@ -170,22 +188,14 @@ def visible(text: str) -> str:
     )
 
 
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    padded = [
-        cell + " " * (width - _width(cell)) for cell, width in zip(cells, widths, strict=True)
-    ]
-    return "  ".join(padded).rstrip()
+def _widest(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+    from rich.cells import cell_len
 
-
-def _width(text: str) -> int:
-    from unicodedata import east_asian_width
-
-    return sum(2 if east_asian_width(char) in "WF" else 1 for char in text)
+    columns = zip(headers, *rows, strict=True)
+    return sum(max(cell_len(text) for text in column) + 2 for column in columns)
 
 
 def _styled(text: str, style: str) -> str:
     if os.environ.get("NO_COLOR") or not style:
         return text
-    if style == "bold":
-        return click.style(text, bold=True) if sys.stdout.isatty() else text
     return click.style(text, fg=style) if sys.stderr.isatty() else text

@@ -24,7 +24,6 @@ class Arrival:
     pause_s: float | None
     pause_guest_s: float | None
     bytes_memory: int
-    bytes_disk: int
 
     def as_dict(self) -> dict[str, Any]:
         """For the journal."""
@@ -33,7 +32,6 @@ class Arrival:
             "pause_s": self.pause_s,
             "pause_guest_s": self.pause_guest_s,
             "bytes_memory": self.bytes_memory,
-            "bytes_disk": self.bytes_disk,
         }
 
 
@@ -73,7 +71,6 @@ def move_live(
         pause_s=stats.downtime_s,
         pause_guest_s=felt.longest_gap_s if felt is not None else None,
         bytes_memory=stats.memory_processed,
-        bytes_disk=stats.disk_processed,
     )
 
 

@@ -50,7 +50,7 @@ class Move:
             for disk in spec["disks"]
             if disk["way"] == "copy"
         }
-        return {**arrival, "disks": copied_bytes}
+        return {**arrival, "disks": copied_bytes, "bytes_disk": sum(copied_bytes.values())}
 
     def undo(self, job: Job) -> None:
         """Leaves exactly the source, running as before."""
