@@ -14,7 +14,7 @@ class Config:
     state: Path
     connect_timeout_s: float = 8.0
     list_timeout_s: float = 8.0
-    keepalive_interval_s: int = 3
+    keepalive_interval_s: int = 2
     keepalive_count: int = 3
     call_timeout_s: float = 30.0
     stall_s: float = 20.0

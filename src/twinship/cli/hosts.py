@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from twinship.cli.completion import complete_host
 from twinship.cli.quantities import size
 from twinship.cli.render import output_option, print_document, print_table
 from twinship.cli.session import Session
@@ -57,7 +58,7 @@ def list_(session: Session, output: str) -> None:
 
 
 @host.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_host)
 @output_option
 @click.pass_obj
 def show(session: Session, name: str, output: str) -> None:
@@ -70,7 +71,7 @@ def show(session: Session, name: str, output: str) -> None:
 
 
 @host.command("check")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_host)
 @click.option("--with", "other", help="Another host: what the two share, and what they lack.")
 @output_option
 @click.pass_obj
@@ -94,7 +95,7 @@ def check(session: Session, name: str, other: str | None, output: str) -> None:
 
 
 @host.command("remove")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_host)
 @click.pass_obj
 def remove(session: Session, name: str) -> None:
     """Forget a host. Nothing changes on it."""

@@ -15,7 +15,9 @@ import click
 
 from twinship.cli.quantities import Rate
 from twinship.cli.render import output_option, print_document, print_table
+from twinship.cli.session import open_controller
 from twinship.model.errors import Busy, NotAllowed, NotFound, TwinshipError, UsageError
+from twinship.model.host import HostRecord
 
 if TYPE_CHECKING:
     from twinship_lab import Lab, LabError, LabHost, LabStatus
@@ -47,6 +49,7 @@ def up(hosts: int) -> None:
     """
     with _lab() as opened:
         running = opened.up(hosts, _say)
+    _register(running)
     print_table(("HOST", "ADDRESS", "URI"), [(h.name, h.address, h.uri) for h in running])
 
 
@@ -146,6 +149,19 @@ def daemon(host: str, action: str) -> None:
         from twinship_lab import DaemonAction
 
         opened.host(host).daemon(DaemonAction(action))
+
+
+def _register(running: Sequence[LabHost]) -> None:
+    """Puts the hosts into the lab's own inventory, where ``twinship --lab`` finds them."""
+    with open_controller(lab=True) as controller:
+        known = {record.name: record for record in controller.inventory.records()}
+        for host in running:
+            wanted = HostRecord(name=host.name, uri=host.uri, address=host.address, site="lab")
+            if known.get(host.name) == wanted:
+                continue
+            if host.name in known:
+                controller.host_remove(host.name)
+            controller.inventory.add(wanted)
 
 
 @contextmanager

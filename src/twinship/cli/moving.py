@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from twinship.cli.completion import complete_host, complete_vm
 from twinship.cli.outcome import accepted, finish, progress
 from twinship.cli.quantities import Duration, Rate, seconds, size
 from twinship.cli.render import output_option, print_plan, visible
@@ -27,7 +28,7 @@ _bandwidth_option = click.option(
 
 
 @click.command()
-@click.argument("source", metavar="VM")
+@click.argument("source", metavar="VM", shell_complete=complete_vm)
 @click.argument("new", required=False, default="")
 @click.option("--mode", type=click.Choice(["auto", "full"]), default="auto", show_default=True)
 @click.option("--pool", default="", help="The pool for the new disks; default: beside the old.")
@@ -96,8 +97,15 @@ def clone(
 
 
 @click.command()
-@click.argument("source", metavar="VM")
-@click.option("--to", "target", required=True, metavar="HOST", help="Where it shall be.")
+@click.argument("source", metavar="VM", shell_complete=complete_vm)
+@click.option(
+    "--to",
+    "target",
+    required=True,
+    metavar="HOST",
+    shell_complete=complete_host,
+    help="Where it shall be.",
+)
 @click.option(
     "--mode",
     type=click.Choice([mode.value for mode in MigrateMode]),

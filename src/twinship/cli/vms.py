@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from twinship.cli.completion import complete_host, complete_vm
 from twinship.cli.outcome import finish, progress
 from twinship.cli.quantities import Duration, size
 from twinship.cli.render import output_option, print_document, print_plan, print_table, visible
@@ -19,7 +20,7 @@ def vm() -> None:
 
 
 @vm.command("list")
-@click.option("--host", help="Only the VMs of this host.")
+@click.option("--host", shell_complete=complete_host, help="Only the VMs of this host.")
 @click.option("--state", type=click.Choice([state.value for state in VmState]), help="Only these.")
 @output_option
 @click.pass_obj
@@ -66,7 +67,7 @@ def list_(session: Session, host: str | None, state: str | None, output: str) ->
 
 
 @vm.command("show")
-@click.argument("name", metavar="VM")
+@click.argument("name", metavar="VM", shell_complete=complete_vm)
 @output_option
 @click.pass_obj
 def show(session: Session, name: str, output: str) -> None:
@@ -81,7 +82,7 @@ def show(session: Session, name: str, output: str) -> None:
 
 
 @vm.command("start")
-@click.argument("name", metavar="VM")
+@click.argument("name", metavar="VM", shell_complete=complete_vm)
 @click.option("--wait-boot", is_flag=True, help="Wait until the guest is up.")
 @click.option("--timeout", type=Duration(), default="120s", show_default=True)
 @output_option
@@ -98,7 +99,7 @@ def start(ctx: click.Context, name: str, wait_boot: bool, timeout: float, output
 
 
 @vm.command("stop")
-@click.argument("name", metavar="VM")
+@click.argument("name", metavar="VM", shell_complete=complete_vm)
 @click.option("--force", is_flag=True, help="End it at once, as a power cut would.")
 @click.option("--timeout", type=Duration(), default="60s", show_default=True)
 @output_option
@@ -113,7 +114,7 @@ def stop(ctx: click.Context, name: str, force: bool, timeout: float, output: str
 
 
 @vm.command("console")
-@click.argument("name", metavar="VM")
+@click.argument("name", metavar="VM", shell_complete=complete_vm)
 @click.pass_obj
 def console(session: Session, name: str) -> None:
     """Open a VM's text console; Ctrl-] leaves it."""
@@ -124,7 +125,7 @@ def console(session: Session, name: str) -> None:
 
 
 @vm.command("delete")
-@click.argument("name", metavar="VM")
+@click.argument("name", metavar="VM", shell_complete=complete_vm)
 @click.option(
     "--disks",
     type=click.Choice(["keep", "delete"]),

@@ -39,8 +39,8 @@ def runs_nowhere_else(case: StartCase) -> Iterator[Problem]:
     for host in case.active_elsewhere:
         yield Problem(
             f"the VM runs on {host} already",
-            hint=f"move it back (twinship migrate {host}/{case.vm.vm.uuid} --to {case.vm.vm.host}), "
-            "or stop it there first",
+            hint=f"move it back (twinship migrate {host}/{case.vm.vm.uuid} "
+            f"--to {case.vm.vm.host}), or stop it there first",
             object=f"vm/{case.vm.vm.name}",
         )
 

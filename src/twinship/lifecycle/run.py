@@ -74,7 +74,7 @@ class LifecycleVerb:
         return (_Only(name=self.kind, hosts=self.hosts, spec=spec),)
 
     def reconcile(self, job: Job) -> Verdict:
-        """An error is final; for an owner that died it is finished: effects look before they act."""
+        """An error is final; for an owner that died it is finished: effects look first."""
         error = job.op.error or {}
         if error.get("code") == "OWNER_DIED":
             return Verdict(decision=Decision.FORWARD, reason="it can be finished")

@@ -62,7 +62,7 @@ def move_live(
     move = jobs.Move(source, target, uuid, order)
     if spec["max_pause_s"] is not None:
         _allow_pause(job, move, spec["max_pause_s"])
-    watch_move(job, move, stall_s=stall_s)
+    watch_move(job, move, (source, target), stall_s=stall_s)
     seconds = job.clock.monotonic() - began
     stats = _completed(target, uuid)
     felt = _felt(job, target, uuid) if can_tell else None

@@ -232,7 +232,7 @@ class Engine:
         return verb
 
     def _new_id(self) -> str:
-        """Twelve characters that sort by second and can be read aloud; 25 random bits break ties."""
+        """Twelve characters that sort by second; 25 random bits break ties."""
         seconds = int(self._clock.now().timestamp()) & (2**35 - 1)
         number = seconds << 25 | secrets.randbits(25)
         return "".join(_ALPHABET[number >> shift & 31] for shift in range(55, -1, -5))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from twinship.domxml.carrier import Cargo, Carrier, End, carrier_xml, copy_target_xml
 from twinship.hypervisor import jobs, vms
 from twinship.hypervisor.connection import Connection
-from twinship.model.errors import HypervisorError, TwinshipError
+from twinship.model.errors import HostUnreachable, HypervisorError, TwinshipError
 from twinship.operations.job import Job
 
 POLL_S = 0.05
@@ -145,16 +145,19 @@ def carry_across(
         rate=rate,
     )
     move = jobs.Move(source, target, carrier.uuid, order)
-    moved = watch_move(job, move, stall_s=stall_s)
+    moved = watch_move(job, move, (source, target), stall_s=stall_s)
     vms.destroy(target, carrier.uuid)
     return moved
 
 
-def watch_move(job: Job, move: jobs.Move, *, stall_s: float) -> int:
+def watch_move(
+    job: Job, move: jobs.Move, ends: tuple[Connection, Connection], *, stall_s: float
+) -> int:
     """Follows a move to its end, reporting progress; returns the bytes that went over.
 
-    A cancel, or ``stall_s`` without a byte, stops it; the error is raised once libvirt has ended
-    it, so that what is then seen on both hosts is final.
+    A cancel, ``stall_s`` without a byte, or a host that stops answering, stops it: a move whose
+    target cannot be asked at the end could leave the VM running twice. The error is raised once
+    libvirt has ended the move.
     """
     most, last, moved_at = 0, -1, job.clock.monotonic()
     stopped: TwinshipError | None = None
@@ -176,6 +179,8 @@ def watch_move(job: Job, move: jobs.Move, *, stall_s: float) -> int:
                 code="STALLED",
                 hint="see whether the hosts reach each other's migration ports (49152-49215)",
             )
+        else:
+            stopped = _silent_end(ends)
         if stopped is not None:
             move.abort()
     try:
@@ -185,6 +190,17 @@ def watch_move(job: Job, move: jobs.Move, *, stall_s: float) -> int:
             raise stopped from None
         raise
     return most
+
+
+def _silent_end(ends: tuple[Connection, Connection]) -> TwinshipError | None:
+    for end in ends:
+        if not end.alive():
+            return HostUnreachable(
+                f"host {end.name} stopped answering during the move",
+                cause="its libvirtd does not answer keepalives",
+                hint=f"twinship host check {end.name}",
+            )
+    return None
 
 
 def _cancelled(job: Job) -> TwinshipError:

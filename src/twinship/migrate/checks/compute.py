@@ -28,7 +28,8 @@ def target_accelerates(case: MigrateCase) -> Problem | None:
     if wanted in offered:
         return None
     return Problem(
-        f"the VM is of type {wanted}; {case.facts.target.name} offers {', '.join(offered) or 'none'}",
+        f"the VM is of type {wanted}; {case.facts.target.name} offers "
+        f"{', '.join(offered) or 'none'}",
         hint="see virt-host-validate on the target (is virtualization switched on in its BIOS?)",
     )
 
@@ -143,7 +144,7 @@ def no_host_devices(case: MigrateCase) -> Iterator[Problem]:
         if case.live:
             yield Problem(
                 f"the VM uses a {device} of its host",
-                hint="detach it first (virsh detach-device), or shut the VM down and move it offline",
+                hint="detach it first (virsh detach-device), or shut the VM down and move it",
                 object=f"{case.vm_object}/hostdev",
             )
         else:

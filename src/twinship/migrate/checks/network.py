@@ -55,7 +55,8 @@ def bridges_are_there(case: MigrateCase) -> Iterator[Problem]:
             continue
         if not seen:
             yield Problem(
-                f"{case.facts.target.name} does not show its network devices; is there a {nic.source}?",
+                f"{case.facts.target.name} does not show its network devices: "
+                f"is there a {nic.source}?",
                 object=f"{case.vm_object}/interface/{nic.mac}",
                 severity=Severity.UNKNOWN,
             )

@@ -52,7 +52,7 @@ def live_means_running(case: MigrateCase) -> Problem | None:
     if not case.live or case.facts.vm.vm.state.active:
         return None
     return Problem(
-        f"the VM is {case.facts.vm.vm.state.value.replace('_', ' ')}, there is nothing to move live",
+        f"the VM is {case.facts.vm.vm.state.value.replace('_', ' ')}: no memory is there to move",
         hint="leave out --mode, or use --mode offline",
         object=case.vm_object,
     )

@@ -46,7 +46,8 @@ def shared_as_asked(case: MigrateCase) -> Iterator[Problem]:
     for disk, way in case.ways:
         if way is Way.COPY:
             yield Problem(
-                f"disk {disk.target} ({disk.path}) is not the same file on {case.facts.target.name}",
+                f"disk {disk.target} ({disk.path}) is not the same file "
+                f"on {case.facts.target.name}",
                 hint="leave out --storage, then it is copied",
                 object=f"{case.vm_object}/disk/{disk.target}",
             )
@@ -60,7 +61,8 @@ def shared_cache_is_safe(case: MigrateCase) -> Iterator[Problem]:
             if disk.cache in _SAFE_CACHE or disk.readonly:
                 continue
             yield Problem(
-                f"disk {disk.target} is shared but cached by the host (cache={disk.cache or 'default'})",
+                f"disk {disk.target} is shared but cached by the host "
+                f"(cache={disk.cache or 'default'})",
                 hint="set cache='none' in the disk's <driver> and restart the VM",
                 object=f"{case.vm_object}/disk/{disk.target}",
             )
@@ -185,7 +187,8 @@ def media_are_there(case: MigrateCase) -> Iterator[Problem]:
     for disk, _ in case.ways:
         if disk.readonly and disk.path in case.facts.media and not case.facts.media[disk.path]:
             yield Problem(
-                f"{disk.path} ({disk.device} {disk.target}) is not seen on {case.facts.target.name}",
+                f"{disk.path} ({disk.device} {disk.target}) is not seen "
+                f"on {case.facts.target.name}",
                 hint="eject it (virsh change-media --eject) or copy it there",
                 object=f"{case.vm_object}/disk/{disk.target}",
                 severity=None if case.live else Severity.WARN,
