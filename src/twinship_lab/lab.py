@@ -17,6 +17,7 @@ from twinship_lab.hostfiles import write_names
 from twinship_lab.processes import command_line, send
 from twinship_lab.programs import require_programs, require_root, wait_until
 from twinship_lab.state import (
+    INVENTORY,
     HostRecord,
     LabState,
     lab_id,
@@ -203,7 +204,7 @@ class Lab:
                 cause=", ".join(mounted),
                 hint="unmount it and run `twinship lab down` again",
             )
-        for private in ("control", "hosts", "shares"):
+        for private in ("control", "hosts", "shares", INVENTORY):
             shutil.rmtree(self.root / private, ignore_errors=True)
         for file in ("lab.json.new", "lab.json"):
             (self.root / file).unlink(missing_ok=True)

@@ -18,7 +18,11 @@ from twinship_lab.programs import wait_until
 
 DEFAULT_ROOT = Path("/var/lib/twinship-lab")
 DIRECTORY_VARIABLE = "TWINSHIP_LAB_DIR"
-_OURS = frozenset({"cache", "control", "hosts", "lab.json", "lab.json.new", "lock", "shares"})
+INVENTORY = "inventory"
+"""What a program that works on the lab keeps here of it; goes away with the lab."""
+_OURS = frozenset(
+    {"cache", "control", "hosts", INVENTORY, "lab.json", "lab.json.new", "lock", "shares"}
+)
 # sun_path is 108 bytes with its final NUL (unix(7)); the longest tail we connect to.
 _LONGEST_TAIL = "/hosts/lab99/run/libvirt/libvirt-sock"
 _SOCKET_PATH_BYTES = 107

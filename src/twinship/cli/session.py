@@ -34,5 +34,6 @@ def open_controller(*, lab: bool) -> Controller:
         return Controller()
     from twinship.config import Config
     from twinship_lab import Lab
+    from twinship_lab.state import INVENTORY
 
-    return Controller(Config(state=Lab().root / "inventory"), local=False)
+    return Controller(Config(state=Lab().root / INVENTORY), local=False)

@@ -6,7 +6,10 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from twinship.cli.lab import lab as lab_command
+from twinship.model.errors import NotAllowed
 from twinship_lab import LabBusy, LabError, LabHost, NotReady, programs, state
 from twinship_lab.network import choose_network
 from twinship_lab.state import HostRecord, LabState, ShareRecord
@@ -76,9 +79,9 @@ def test_a_directory_with_others_files_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_second_command_is_told_who_holds_the_lock(tmp_path: Path) -> None:
-    with state.locked(tmp_path), pytest.raises(LabBusy, match="process [0-9]+ holds"):
-        with state.locked(tmp_path, patience_s=0):
-            pytest.fail("the lock was given twice")
+    second = state.locked(tmp_path, patience_s=0)
+    with state.locked(tmp_path), pytest.raises(LabBusy, match=r"process \d+ holds"):
+        second.__enter__()
     with state.locked(tmp_path, patience_s=0):
         pass
 
@@ -125,3 +128,10 @@ def test_a_hosts_own_files_are_seen_below_its_root_and_all_others_where_they_are
     assert host.outside("/usr/bin/virsh") == Path("/usr/bin/virsh")
     assert host.uri == "qemu+unix:///system?socket=/srv/lab/control/lab1/sock"
     assert host.tcp_uri == "qemu+tcp://198.18.0.11/system"
+
+
+def test_without_root_the_command_says_so_and_exits_4(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    done = CliRunner().invoke(lab_command, ["up"])
+    assert isinstance(done.exception, NotAllowed)
+    assert done.exception.exit_code == 4
