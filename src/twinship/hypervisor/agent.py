@@ -1,7 +1,11 @@
-"""The guest agent: whether it answers, and what a guest with the tick agent felt.
+"""The guest agent: whether it answers, and for how long the guest stood still.
 
-The tick agent is any guest agent that answers ``twinship-ticks`` (docs/reference/tick-agent.md);
-the lab's micro guest does. Other guests have no way to tell how long they stood still.
+While a VM is stopped its clock is stopped. So the guest's clock falls behind ours by exactly the
+time it did not run, and any agent that knows ``guest-get-time`` lets us measure that from outside
+(:func:`clock_lag`). A guest whose clock is stepped meanwhile (by NTP) tells a wrong number.
+
+The lab's micro guest also answers ``twinship-ticks``: the longest gap between two ticks, measured
+inside against the CMOS clock; tests hold the two against each other.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ from typing import Any
 import libvirt
 import libvirt_qemu
 
+from twinship.clock import Clock
 from twinship.hypervisor.connection import Connection
 from twinship.hypervisor.translate import translated
 from twinship.hypervisor.vms import need
@@ -19,6 +24,7 @@ from twinship.model.errors import HypervisorError
 from twinship.model.vm import TickReport
 
 TIMEOUT_S = 5
+CLOCK_SAMPLES = 3
 
 
 def answers(connection: Connection, uuid: str) -> bool:
@@ -50,6 +56,28 @@ def ticks(connection: Connection, uuid: str, *, reset: bool = False) -> TickRepo
         disk_errors=int(answer.get("disk_errors", 0)),
         extra={key: value for key, value in answer.items() if key not in known},
     )
+
+
+def clock_lag(connection: Connection, uuid: str, clock: Clock) -> float | None:
+    """Our clock minus the guest's, in seconds: of use only as a difference of two calls.
+
+    None for a guest without an agent. The quickest of a few answers counts; the error is half of
+    what that one took (a few milliseconds).
+    """
+    best: tuple[float, float] | None = None
+    for _ in range(CLOCK_SAMPLES):
+        asked = clock.monotonic()
+        try:
+            told = ask(connection, uuid, "guest-get-time", timeout_s=1)
+        except HypervisorError:
+            continue
+        answered = clock.monotonic()
+        if not isinstance(told, int):
+            return None
+        took = answered - asked
+        if best is None or took < best[0]:
+            best = (took, (asked + answered) / 2 - told / 1e9)
+    return best[1] if best is not None else None
 
 
 def ask(

@@ -9,7 +9,6 @@ from twinship.hypervisor import agent, jobs, vms
 from twinship.hypervisor.connection import Connection
 from twinship.migrate.plan import definition, travelling_xml
 from twinship.model.errors import TwinshipError
-from twinship.model.vm import TickReport
 from twinship.operations.job import Job
 from twinship.transfer.carrier import watch_move
 
@@ -46,7 +45,7 @@ def move_live(
     uuid, name = spec["vm"]["uuid"], spec["vm"]["name"]
     copied = frozenset(disk["target"] for disk in spec["disks"] if disk["way"] == "copy")
     persist = spec["persistent"] and not spec["temporary"]
-    can_tell = agent.ticks(source, uuid, reset=True) is not None
+    before = agent.clock_lag(source, uuid, job.clock)
     order = jobs.MoveOrder(
         uri=spec["uri"],
         xml=travelling_xml(vms.migratable_xml(source, uuid), copied),
@@ -65,11 +64,11 @@ def move_live(
     watch_move(job, move, (source, target), stall_s=stall_s)
     seconds = job.clock.monotonic() - began
     stats = _completed(target, uuid)
-    felt = _felt(job, target, uuid) if can_tell else None
+    pause_guest_s = _felt(job, target, uuid, before) if before is not None else None
     return Arrival(
         seconds=round(seconds, 3),
         pause_s=stats.downtime_s,
-        pause_guest_s=felt.longest_gap_s if felt is not None else None,
+        pause_guest_s=pause_guest_s,
         bytes_memory=stats.memory_processed,
     )
 
@@ -87,12 +86,12 @@ def _completed(target: Connection, uuid: str) -> jobs.MoveStats:
         return jobs.MoveStats()  # the move itself is done; only its numbers are lost
 
 
-def _felt(job: Job, target: Connection, uuid: str) -> TickReport | None:
-    """Asks the guest how long it stood still; its agent's port reopens a moment after arrival."""
+def _felt(job: Job, target: Connection, uuid: str, before: float) -> float | None:
+    """How long the guest stood still: what its clock lost. Its agent's port reopens on arrival."""
     deadline = job.clock.monotonic() + AGENT_WAIT_S
     while job.clock.monotonic() < deadline:
-        report = agent.ticks(target, uuid)
-        if report is not None:
-            return report
+        after = agent.clock_lag(target, uuid, job.clock)
+        if after is not None:
+            return round(max(0.0, after - before), 3)
         job.clock.wait(0.1)
     return None

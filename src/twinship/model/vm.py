@@ -162,7 +162,7 @@ class VmAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TickReport:
-    """What a guest with the tick agent says of itself; see docs/reference/tick-agent.md."""
+    """What a guest with the tick agent (the lab's micro guest) says of itself."""
 
     longest_gap_s: float
     up_s: float

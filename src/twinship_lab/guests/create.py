@@ -1,0 +1,96 @@
+"""Making a guest on a lab host: its disks, then its definition."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from twinship_lab.guests.accel import acceleration
+from twinship_lab.guests.micro import Load, build
+from twinship_lab.guests.xml import Disk, FileDisk, Firmware, micro_domain
+from twinship_lab.host import LabHost
+from twinship_lab.storage import SharedDisk
+
+IMAGES = "/var/lib/libvirt/images"
+OVMF = Path("/usr/share/OVMF")
+NVRAM = "/var/lib/libvirt/qemu/nvram"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewDisk:
+    """A disk to be made: its size for the guest, and how much of its first half holds data."""
+
+    size_bytes: int
+    format: str = "qcow2"
+    data_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestSpec:
+    """What to make. ``shared`` disks are already served to all hosts."""
+
+    disks: tuple[NewDisk, ...] = ()
+    shared: tuple[SharedDisk, ...] = ()
+    memory_mib: int = 256
+    load: Load = field(default_factory=Load)
+    uefi: bool = False
+    start: bool = False
+
+
+def create_guest(host: LabHost, cache: Path, name: str, spec: GuestSpec) -> None:
+    """Makes the disks ``NAME.qcow2``, ``NAME-vdb.raw``, ... and defines the VM.
+
+    Raises :class:`twinship_lab.LabError` with what the host's tools said.
+    """
+    guest = build(cache)
+    disks: list[Disk] = list(spec.shared)
+    for disk in spec.disks:
+        disks.append(_made(host, name, disk, len(disks)))
+    if spec.disks:
+        host.run(["virsh", "-q", "pool-refresh", "default"])
+    firmware = None
+    if spec.uefi:
+        firmware = Firmware(
+            code=OVMF / "OVMF_CODE_4M.fd",
+            template=OVMF / "OVMF_VARS_4M.fd",
+            nvram=f"{NVRAM}/{name}_VARS.fd",
+        )
+    xml = micro_domain(
+        name,
+        guest,
+        accel=acceleration(cache, guest),
+        memory_mib=spec.memory_mib,
+        disks=tuple(disks),
+        load=spec.load,
+        firmware=firmware,
+    )
+    host.run(["virsh", "-q", "define", "--validate", "/dev/stdin"], input=xml.encode())
+    if spec.start:
+        host.run(["virsh", "-q", "start", "--domain", name])
+
+
+def _made(host: LabHost, name: str, disk: NewDisk, number: int) -> FileDisk:
+    target = f"vd{chr(ord('a') + number)}"
+    file = f"{name}{'' if number == 0 else f'-{target}'}.{disk.format}"
+    path = f"{IMAGES}/{file}"
+    if disk.data_bytes:
+        _filled(host, path, disk)
+    else:
+        host.run(["qemu-img", "create", "-q", "-f", disk.format, path, str(disk.size_bytes)])
+    return FileDisk(path=path, format=disk.format)
+
+
+def _filled(host: LabHost, path: str, disk: NewDisk) -> None:
+    """A disk with random data, which nothing on the way can squeeze, in its first half."""
+    data = host.outside(f"{path}.data")
+    try:
+        with data.open("wb") as file:
+            left = min(disk.data_bytes, disk.size_bytes // 2)
+            while left > 0:
+                left -= file.write(os.urandom(min(left, 2**24)))
+            file.truncate(disk.size_bytes)
+        convert = ["qemu-img", "convert", "-q", "-f", "raw", "-O", disk.format]
+        host.run([*convert, f"{path}.data", path], timeout_s=600)
+    finally:
+        data.unlink(missing_ok=True)
