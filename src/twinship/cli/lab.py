@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from twinship.cli.quantities import Rate
+from twinship.cli.quantities import Rate, Size
 from twinship.cli.render import output_option, print_document, print_table
 from twinship.cli.session import open_controller
 from twinship.model.errors import Busy, NotAllowed, NotFound, TwinshipError, UsageError
@@ -149,6 +149,53 @@ def daemon(host: str, action: str) -> None:
         from twinship_lab import DaemonAction
 
         opened.host(host).daemon(DaemonAction(action))
+
+
+@lab.command()
+@click.argument("name")
+@click.option("--host", default="lab1", show_default=True, help="Where it is made.")
+@click.option("--memory", type=Size(), default="256MiB", show_default=True)
+@click.option("--disk", "disks", type=Size(), multiple=True, help="A disk; may be repeated.")
+@click.option("--format", "form", type=click.Choice(["qcow2", "raw"]), default="qcow2")
+@click.option("--data", type=Size(), default="0", help="Random data in the first half of each.")
+@click.option("--shared", type=Size(), help="A disk that all hosts reach over the network.")
+@click.option("--dirty", type=Rate(), help="Memory the guest writes: 20MB/s.")
+@click.option("--writes", type=Rate(), help="What it writes to its disks: 100kB/s.")
+@click.option("--uefi", is_flag=True, help="UEFI firmware instead of BIOS.")
+@click.option("--start", is_flag=True, help="Start it.")
+def guest(
+    name: str,
+    host: str,
+    memory: int,
+    disks: tuple[int, ...],
+    form: str,
+    data: int,
+    shared: int | None,
+    dirty: int | None,
+    writes: int | None,
+    uefi: bool,
+    start: bool,
+) -> None:
+    """Make a small Linux VM that ticks: it is up in seconds and tells how long it stood still.
+
+    \b
+    Examples:
+      twinship lab guest web --disk 1GiB --data 200MB
+      twinship lab guest busy --host lab2 --shared 64MiB --dirty 20MB/s --start
+    """
+    with _lab() as opened:
+        from twinship_lab.guests import GuestSpec, Load, NewDisk, create_guest
+
+        spec = GuestSpec(
+            disks=tuple(NewDisk(size_bytes=size, format=form, data_bytes=data) for size in disks),
+            shared=(opened.share(name, shared),) if shared is not None else (),
+            memory_mib=max(1, memory // 2**20),
+            load=Load(dirty_bytes_s=dirty or 0, disk_bytes_s=writes or 0),
+            uefi=uefi,
+            start=start,
+        )
+        create_guest(opened.host(host), opened.cache, name, spec)
+    click.echo(f"{name} is {'started' if start else 'defined'} on {host}", err=True)
 
 
 def _register(running: Sequence[LabHost]) -> None:

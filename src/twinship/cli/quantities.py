@@ -34,6 +34,23 @@ class Rate(click.ParamType[int]):
         return int(float(match[1]) * _UNITS[match[2]])
 
 
+class Size(click.ParamType[int]):
+    """Bytes: ``2GiB``."""
+
+    name = "size"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        """Bytes."""
+        if isinstance(value, int):
+            return value
+        match = _SIZE.match(str(value).strip())
+        if match is None or match[2] not in _UNITS:
+            self.fail(f"{value!r} is no size; for example 500MB or 2GiB", param, ctx)
+        return int(float(match[1]) * _UNITS[match[2]])
+
+
 class Duration(click.ParamType[float]):
     """A time: ``500ms``, ``2s``, ``1min``."""
 
