@@ -8,12 +8,12 @@ from typing import Any
 
 from twinship.clone.plan import definition
 from twinship.clone.reconcile import reconcile_clone
-from twinship.domxml.carrier import Cargo, Carrier, aligned
+from twinship.domxml.carrier import Carrier
 from twinship.hypervisor import vms, volumes
 from twinship.model.errors import HypervisorError, TwinshipError
 from twinship.operations.job import Job
 from twinship.operations.verb import Phase, Verdict
-from twinship.transfer.carrier import LocalCopy, copy_on_host, end_carriers
+from twinship.transfer.carrier import FileCopy, copy_on_host, end_carriers
 from twinship.transfer.nvram import CopyNvram
 from twinship.transfer.steps import CreateVolume, Hosts, Recheck, Replan, explained
 from twinship.transfer.tail import copy_tail
@@ -121,13 +121,12 @@ class _Copy:
     def do(self, job: Job) -> dict[str, Any]:
         connection = self.hosts.connection(self.spec["host"])
         began = job.clock.monotonic()
-        copies = tuple(copy for disk in self.spec["disks"] for copy in _local_copy(disk))
         try:
             copy_on_host(
                 job,
                 connection,
                 _carrier(self.spec),
-                copies,
+                [_file_copy(disk) for disk in self.spec["disks"]],
                 rate=self.spec["rate"],
                 stall_s=self.stall_s,
             )
@@ -149,26 +148,14 @@ class _Copy:
         return ""  # a carrier dies with our connection
 
 
-def _local_copy(disk: dict[str, Any]) -> tuple[LocalCopy, ...]:
-    target = disk["target"]
-    if disk["method"] == "flatten":
-        backing = tuple((path, kind) for path, kind in disk["backing"])
-        return (
-            LocalCopy(
-                source=Cargo(
-                    target=target, path=disk["source"], format=disk["format"], backing=backing
-                ),
-                destination=Cargo(target=target, path=disk["path"], format=disk["format"]),
-            ),
-        )
-    size = aligned(disk["length"])
-    if size == 0:
-        return ()
-    return (
-        LocalCopy(
-            source=Cargo(target=target, path=disk["source"], slice_bytes=size),
-            destination=Cargo(target=target, path=disk["path"], slice_bytes=size),
-        ),
+def _file_copy(disk: dict[str, Any]) -> FileCopy:
+    flatten = disk["method"] == "flatten"
+    return FileCopy(
+        source=disk["source"],
+        destination=disk["path"],
+        length_bytes=disk["length"],
+        flatten_to=disk["format"] if flatten else "",
+        backing=tuple((path, kind) for path, kind in disk["backing"]) if flatten else (),
     )
 
 

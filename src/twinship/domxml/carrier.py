@@ -3,8 +3,12 @@
 A file attached as ``raw`` moves byte for byte: qcow2's snapshots, bitmaps and cluster size come
 along, and its header is never interpreted, so that no hostile backing file is opened. QEMU wants
 both ends of a mirror to be of one size, and works in sectors of 512 bytes; files seldom end on one.
-So only the aligned part, a *slice*, is attached, and the last few bytes (the *tail*) go another way
+So only the aligned part is attached, and the last few bytes (the *tail*) go another way
 (:mod:`twinship.transfer.tail`).
+
+One mirror waits on itself: it keeps one file's requests in flight over one connection. A long file
+is therefore attached as several *slices*, which QEMU mirrors side by side, past the page cache.
+Measured for 2 GiB between two hosts on one disk, flushed: 7.7 s as one slice, 3.5 s as four.
 """
 
 from __future__ import annotations
@@ -21,19 +25,33 @@ ALIGNMENT_BYTES = 65536
 """A slice's length is a multiple of this; measured: 512 fails in QEMU 7.2 ("Block node is
 read-only"), 64 KiB works."""
 
+SLICE_BYTES = 64 * 1024 * 1024
+MOST_DISKS = 24
+"""How many disks a carrier takes: fewer than the slots of its PCI bus."""
+
+QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
+# QEMU allocates each request's megabyte anew; past glibc's threshold that is a mapping made, filled
+# page by page and thrown away. Kept on the heap it costs half the time (measured: 3.7 to 1.8 s).
+_ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "1073741824"}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cargo:
-    """One file to carry: its disk name in the carrier, its path, the length of the slice.
+    """A slice of a file to carry: its disk name in the carrier, its path, where the slice lies.
 
-    ``format`` is ``raw`` for a container copy; any other for a copy of the guest's view.
+    ``slice_bytes`` 0: the whole file. ``format`` is ``raw`` for a container copy; any other for a
+    copy of the guest's view. ``direct``: past the page cache. ``shared``: other slices of the same
+    file are attached beside it.
     """
 
     target: str
     path: str
+    offset_bytes: int = 0
     slice_bytes: int = 0
     format: str = "raw"
     backing: tuple[tuple[str, str], ...] = ()
+    direct: bool = False
+    shared: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +84,23 @@ def aligned(length_bytes: int) -> int:
     return length_bytes // ALIGNMENT_BYTES * ALIGNMENT_BYTES
 
 
+def slices(length_bytes: int, most: int) -> tuple[tuple[int, int], ...]:
+    """Offset and length of at most ``most`` slices over the aligned part of a file.
+
+    None is shorter than :data:`SLICE_BYTES`, unless it is the only one; none for a file shorter
+    than the alignment.
+    """
+    whole = aligned(length_bytes)
+    if whole == 0:
+        return ()
+    count = max(1, min(most, whole // SLICE_BYTES))
+    each = aligned(whole // count)
+    starts = [number * each for number in range(count)]
+    return tuple(
+        (start, end - start) for start, end in zip(starts, [*starts[1:], whole], strict=True)
+    )
+
+
 def carrier_xml(carrier: Carrier, cargo: tuple[Cargo, ...], end: End) -> str:
     """The definition of a carrier with its cargo, for one end of the way."""
     name, uuid, arch, emulator, machine = (
@@ -75,7 +110,7 @@ def carrier_xml(carrier: Carrier, cargo: tuple[Cargo, ...], end: End) -> str:
         carrier.emulator,
         carrier.machine,
     )
-    root = etree.Element("domain", type=carrier.domain_type)
+    root = etree.Element("domain", type=carrier.domain_type, nsmap={"qemu": QEMU_NAMESPACE})
     _child(root, "name", name)
     _child(root, "uuid", uuid)
     _child(root, "memory", str(MEMORY_KIB), unit="KiB")
@@ -90,6 +125,9 @@ def carrier_xml(carrier: Carrier, cargo: tuple[Cargo, ...], end: End) -> str:
     for item in cargo:
         devices.append(_disk(item, end))
     _child(devices, "memballoon", "", model="none")
+    command_line = etree.SubElement(root, f"{{{QEMU_NAMESPACE}}}commandline")
+    for key, value in _ENVIRONMENT.items():
+        etree.SubElement(command_line, f"{{{QEMU_NAMESPACE}}}env", name=key, value=value)
     return serialize(root)
 
 
@@ -101,13 +139,17 @@ def copy_target_xml(item: Cargo) -> str:
 def _disk(item: Cargo, end: End) -> etree._Element:
     disk = etree.Element("disk", type="file", device="disk")
     driver = etree.SubElement(disk, "driver", name="qemu", type=item.format)
+    if item.direct:
+        driver.set("cache", "none")
+        driver.set("io", "native")
     if end is End.TARGET:
         driver.set("discard", "unmap")
         driver.set("detect_zeroes", "unmap")
     source = etree.SubElement(disk, "source", file=item.path)
     if item.slice_bytes:
-        slices = etree.SubElement(source, "slices")
-        _child(slices, "slice", "", type="storage", offset="0", size=str(item.slice_bytes))
+        where = {"type": "storage", "offset": str(item.offset_bytes)}
+        where["size"] = str(item.slice_bytes)
+        etree.SubElement(etree.SubElement(source, "slices"), "slice", attrib=where)
     parent = disk
     for path, kind in item.backing:
         parent = etree.SubElement(parent, "backingStore", type="file")
@@ -118,6 +160,8 @@ def _disk(item: Cargo, end: End) -> etree._Element:
     etree.SubElement(disk, "target", dev=item.target, bus="virtio")
     if end is End.LOCAL_SOURCE:
         etree.SubElement(disk, "readonly")
+    if item.shared:
+        etree.SubElement(disk, "shareable")
     return disk
 
 

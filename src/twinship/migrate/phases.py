@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from twinship.domxml.carrier import Cargo, Carrier, aligned
+from twinship.domxml.carrier import Carrier
 from twinship.hypervisor import jobs, vms, volumes
 from twinship.migrate.conduct import move_live
 from twinship.migrate.observe import observe
@@ -13,7 +13,7 @@ from twinship.migrate.plan import definition, marked_away
 from twinship.migrate.reconcile import Deed, Side, reconcile_move
 from twinship.model.errors import HostUnreachable, TwinshipError
 from twinship.operations.job import Job
-from twinship.transfer.carrier import carry_across, end_carriers
+from twinship.transfer.carrier import FileCopy, carry_across, end_carriers
 from twinship.transfer.steps import Hosts, explained
 from twinship.transfer.tail import copy_tail
 from twinship.transfer.verify import End, same_content, same_shape
@@ -103,7 +103,6 @@ class Carry:
         source = self.hosts.connection(spec["source"])
         target = self.hosts.connection(spec["target"])
         layers = [layer for disk in spec["disks"] for layer in disk["layers"]]
-        cargo = _cargo(layers)
         began = job.clock.monotonic()
         try:
             carry_across(
@@ -111,7 +110,14 @@ class Carry:
                 source,
                 target,
                 Carrier(**spec["carrier"], **spec["machine"]),
-                cargo,
+                [
+                    FileCopy(
+                        source=layer["path"],
+                        destination=layer["path"],
+                        length_bytes=layer["length"],
+                    )
+                    for layer in layers
+                ],
                 uri=spec["uri"],
                 rate=spec["rate"],
                 stall_s=self.stall_s,
@@ -268,20 +274,6 @@ class MarkAway:
     def leftover(self) -> str:
         """The note."""
         return f"a note in the definition of {self.spec['vm']['name']} on {self.spec['source']}"
-
-
-def _cargo(layers: list[dict[str, Any]]) -> tuple[tuple[Cargo, Cargo], ...]:
-    """What the carrier takes on both sides; files shorter than a slice go as a tail alone."""
-    long = [layer for layer in layers if aligned(layer["length"])]
-    items = [
-        Cargo(
-            target=f"vd{chr(ord('a') + number)}",
-            path=layer["path"],
-            slice_bytes=aligned(layer["length"]),
-        )
-        for number, layer in enumerate(long)
-    ]
-    return tuple((item, item) for item in items)
 
 
 def _allocated(hosts: Hosts, host: str, path: str) -> int:

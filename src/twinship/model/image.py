@@ -60,6 +60,8 @@ def read_header(head: bytes, length_bytes: int) -> ImageHeader:
         if len(head) < _FIXED.size + _V3.size:
             raise BadImage("the qcow2 header is cut off")
         incompatible, _, _, _, header_len = _V3.unpack_from(head, _FIXED.size)
+        if header_len < _FIXED.size + _V3.size:
+            raise BadImage(f"qcow2 header length {header_len} is shorter than its fields")
     backing = _backing_name(head, backing_at, backing_len)
     extensions = _extensions(head, header_len)
     flags = tuple(name for bit, name in _INCOMPATIBLE if incompatible >> bit & 1)

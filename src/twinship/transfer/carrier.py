@@ -6,89 +6,217 @@ and its progress is QEMU's own.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from twinship.domxml.carrier import Cargo, Carrier, End, carrier_xml, copy_target_xml
+from twinship.domxml.carrier import (
+    MOST_DISKS,
+    Cargo,
+    Carrier,
+    End,
+    aligned,
+    carrier_xml,
+    copy_target_xml,
+    slices,
+)
 from twinship.hypervisor import jobs, vms
 from twinship.hypervisor.connection import Connection
 from twinship.model.errors import HostUnreachable, HypervisorError, TwinshipError
 from twinship.operations.job import Job
 
 POLL_S = 0.05
+MOST_SLICES = 4
 LOST_HINT = "see the QEMU log on the host (/var/log/libvirt/qemu), and the space left in the pool"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LocalCopy:
-    """One file of a copy on one host: what is read, what is written."""
+class FileCopy:
+    """One file to copy: where it is read, where its volume of the same length lies.
 
-    source: Cargo
-    destination: Cargo
+    ``flatten_to`` set: the guest's view is copied, in this format, over the given backing files;
+    else the file itself, byte for byte (but for its tail, :mod:`twinship.transfer.tail`).
+    """
+
+    source: str
+    destination: str
+    length_bytes: int
+    flatten_to: str = ""
+    backing: tuple[tuple[str, str], ...] = ()
+
+
+Pair = tuple[Cargo, Cargo]
 
 
 def copy_on_host(
     job: Job,
     connection: Connection,
     carrier: Carrier,
-    copies: tuple[LocalCopy, ...],
+    files: Sequence[FileCopy],
     *,
     rate: int,
     stall_s: float,
-) -> int:
-    """Copies files on one host, all at once; returns the bytes QEMU went through.
+) -> None:
+    """Copies files on one host, all at once.
 
     The carrier ends with this call, and with our connection if we die. ``rate`` (bytes/s, 0 for
     none) is the limit of all copies together. Raises ``COPY_FAILED`` when QEMU gave up (a full
     disk, a read error), ``STALLED`` after ``stall_s`` without a byte.
     """
-    if not copies:
-        return 0
-    xml = carrier_xml(carrier, tuple(copy.source for copy in copies), End.LOCAL_SOURCE)
-    vms.start_transient(connection, xml, dies_with_us=True)
+
+    def attempt(pairs: tuple[Pair, ...]) -> None:
+        xml = carrier_xml(carrier, tuple(here for here, _ in pairs), End.LOCAL_SOURCE)
+        vms.start_transient(connection, xml, dies_with_us=True)
+        try:
+            for here, there in pairs:
+                jobs.start_copy(
+                    connection,
+                    carrier.uuid,
+                    here.target,
+                    copy_target_xml(there),
+                    rate=rate // len(pairs),
+                )
+            _until_ready(job, connection, carrier, pairs, stall_s)
+            for here, _ in pairs:
+                jobs.finish_copy(connection, carrier.uuid, here.target)
+            for here, _ in pairs:
+                _until_gone(job, connection, carrier, here.target, stall_s)
+        finally:
+            vms.destroy(connection, carrier.uuid)
+
+    for batch in _batches(files):
+        # QEMU opens the target of a copy for itself alone: no slices here.
+        _directly_if_it_can(attempt, batch, most_slices=1)
+
+
+def carry_across(
+    job: Job,
+    source: Connection,
+    target: Connection,
+    carrier: Carrier,
+    files: Sequence[FileCopy],
+    *,
+    uri: str,
+    rate: int,
+    stall_s: float,
+) -> None:
+    """Carries files to volumes of the same length that are already on the target.
+
+    When this returns, both carriers are gone and the target's files are flushed. Raises as
+    :func:`copy_on_host`; a failure leaves at most the two carriers, which :func:`end_carriers`
+    removes.
+    """
+
+    def attempt(pairs: tuple[Pair, ...]) -> None:
+        here, there = tuple(pair[0] for pair in pairs), tuple(pair[1] for pair in pairs)
+        vms.start_transient(source, carrier_xml(carrier, here, End.SOURCE), dies_with_us=False)
+        order = jobs.MoveOrder(
+            uri=uri,
+            xml=carrier_xml(carrier, there, End.TARGET),
+            persistent_xml="",
+            name=carrier.name,
+            copy_disks=tuple(item.target for item in here),
+            persist=False,
+            paused=True,
+            shared_proved=True,  # of shareable disks libvirt would want it; ours are all copied
+            rate=rate // len(pairs),
+        )
+        try:
+            move = jobs.Move(source, target, carrier.uuid, order)
+            watch_move(job, move, (source, target), stall_s=stall_s)
+        except HypervisorError as error:
+            if _direct_refused(error):
+                end_carriers(carrier.uuid, source, target)
+            raise
+        vms.destroy(target, carrier.uuid)
+
+    for batch in _batches(files):
+        _directly_if_it_can(attempt, batch, most_slices=MOST_SLICES)
+
+
+def _batches(files: Sequence[FileCopy]) -> list[list[FileCopy]]:
+    """The files in as many rounds as a carrier's bus asks for; tails alone need none."""
+    carried = [file for file in files if file.flatten_to or aligned(file.length_bytes)]
+    return [carried[at : at + MOST_DISKS] for at in range(0, len(carried), MOST_DISKS)]
+
+
+def _directly_if_it_can(
+    attempt: Callable[[tuple[Pair, ...]], None], files: Sequence[FileCopy], *, most_slices: int
+) -> None:
+    """Tries slices past the page cache; where a filesystem cannot, whole files through it."""
+    most = max(1, min(most_slices, MOST_DISKS // len(files)))
     try:
-        for copy in copies:
-            jobs.start_copy(
-                connection,
-                carrier.uuid,
-                copy.source.target,
-                copy_target_xml(copy.destination),
-                rate=rate // len(copies),
+        attempt(_pairs(files, most_slices=most, direct=True))
+    except HypervisorError as error:
+        if not _direct_refused(error):
+            raise
+        attempt(_pairs(files, most_slices=1, direct=False))
+
+
+def _direct_refused(error: HypervisorError) -> bool:
+    return "O_DIRECT" in error.cause
+
+
+def _pairs(files: Sequence[FileCopy], *, most_slices: int, direct: bool) -> tuple[Pair, ...]:
+    pairs: list[Pair] = []
+    for file in files:
+        if file.flatten_to:
+            name = _disk_name(len(pairs))
+            kind = file.flatten_to
+            pairs.append(
+                (
+                    Cargo(target=name, path=file.source, format=kind, backing=file.backing),
+                    Cargo(target=name, path=file.destination, format=kind),
+                )
             )
-        total = _until_ready(job, connection, carrier, copies, stall_s)
-        for copy in copies:
-            jobs.finish_copy(connection, carrier.uuid, copy.source.target)
-            _until_gone(job, connection, carrier, copy.source.target, stall_s)
-        return total
-    finally:
-        vms.destroy(connection, carrier.uuid)
+            continue
+        parts = slices(file.length_bytes, most_slices)
+        for offset, length in parts:
+            name = _disk_name(len(pairs))
+            here, there = (
+                Cargo(
+                    target=name,
+                    path=path,
+                    offset_bytes=offset,
+                    slice_bytes=length,
+                    direct=direct,
+                    shared=len(parts) > 1,
+                )
+                for path in (file.source, file.destination)
+            )
+            pairs.append((here, there))
+    return tuple(pairs)
+
+
+def _disk_name(number: int) -> str:
+    return f"vd{chr(ord('a') + number)}"
 
 
 def _until_ready(
     job: Job,
     connection: Connection,
     carrier: Carrier,
-    copies: tuple[LocalCopy, ...],
+    pairs: tuple[Pair, ...],
     stall_s: float,
-) -> int:
+) -> None:
     last, moved_at = -1, job.clock.monotonic()
     while True:
         job.raise_if_cancelled()
         states = {}
-        for copy in copies:
-            state = jobs.copy_state(connection, carrier.uuid, copy.source.target)
+        for here, there in pairs:
+            state = jobs.copy_state(connection, carrier.uuid, here.target)
             if state is None:
                 raise TwinshipError(
-                    f"QEMU gave up copying {copy.source.path} to {copy.destination.path}",
+                    f"QEMU gave up copying {here.path} to {there.path}",
                     code="COPY_FAILED",
                     cause="a read or write error, or no space left",
                     hint=LOST_HINT,
                 )
-            states[copy.source.target] = state
+            states[here.target] = state
         done = sum(state.done_bytes for state in states.values())
         total = sum(state.total_bytes for state in states.values())
         job.progress.bytes(done, total)
         if all(state.ready for state in states.values()):
-            return total
+            return
         now = job.clock.monotonic()
         if done != last:
             last, moved_at = done, now
@@ -110,44 +238,6 @@ def _until_gone(
         if job.clock.monotonic() > deadline:
             raise TwinshipError("the copy could not be flushed", code="STALLED", hint=LOST_HINT)
         job.clock.wait(POLL_S)
-
-
-def carry_across(
-    job: Job,
-    source: Connection,
-    target: Connection,
-    carrier: Carrier,
-    cargo: tuple[tuple[Cargo, Cargo], ...],
-    *,
-    uri: str,
-    rate: int,
-    stall_s: float,
-) -> int:
-    """Carries files to volumes of the same length that are already on the target.
-
-    ``cargo`` pairs what is read on the source with what is written on the target. Returns the
-    bytes that went over. When this returns, both carriers are gone and the target's files are
-    flushed. Raises as :func:`copy_on_host`; a failure leaves at most the two carriers, which
-    :func:`end_carriers` removes.
-    """
-    if not cargo:
-        return 0
-    here, there = tuple(pair[0] for pair in cargo), tuple(pair[1] for pair in cargo)
-    vms.start_transient(source, carrier_xml(carrier, here, End.SOURCE), dies_with_us=False)
-    order = jobs.MoveOrder(
-        uri=uri,
-        xml=carrier_xml(carrier, there, End.TARGET),
-        persistent_xml="",
-        name=carrier.name,
-        copy_disks=tuple(item.target for item in here),
-        persist=False,
-        paused=True,
-        rate=rate,
-    )
-    move = jobs.Move(source, target, carrier.uuid, order)
-    moved = watch_move(job, move, (source, target), stall_s=stall_s)
-    vms.destroy(target, carrier.uuid)
-    return moved
 
 
 def watch_move(
