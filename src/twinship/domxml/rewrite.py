@@ -100,12 +100,17 @@ def mark_of(text: str, kind: str) -> dict[str, str] | None:
 
 
 def redacted(text: str) -> str:
-    """The definition fit to be shown: passwords replaced by stars."""
+    """The definition fit to be shown: passwords, and cookies of disks, replaced by stars.
+
+    These are what libvirt itself shows only with VIR_DOMAIN_XML_SECURE.
+    """
     root = parse(text)
     for element in root.iter():
         for name in _SECRET_ATTRIBUTES:
             if name in element.attrib:
                 element.set(name, _REDACTED)
+    for cookie in root.iterfind("devices/disk//cookies/cookie"):
+        cookie.text = _REDACTED
     return serialize(root)
 
 

@@ -52,8 +52,12 @@ class MigrateFacts:
         if given:
             return given
         named = self.target_record.uri.partition("://")[2].partition("/")[0]
-        named = named.rpartition("@")[2].partition(":")[0]
+        named = named.rpartition("@")[2]
+        if named.startswith("["):  # an IPv6 address, with or without a port
+            named = named[1:].partition("]")[0]
+        else:
+            named = named.partition(":")[0]
         for candidate in (named, self.target.hostname):
-            if candidate and not candidate.startswith(("localhost", "127.")):
+            if candidate and candidate != "::1" and not candidate.startswith(("localhost", "127.")):
                 return candidate
         return ""

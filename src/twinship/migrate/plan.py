@@ -108,7 +108,7 @@ def _spec(case: MigrateCase, ids: NewIds) -> dict[str, Any]:
         "max_pause_s": request.max_pause_s,
         "rate": request.rate,
         "verify": request.verify,
-        "disks": [_disk_spec(case, disk, way) for disk, way in case.ways if way is not Way.STAY],
+        "disks": _disk_specs(case),
         "nvram": nvram,
         "memory_bytes": facts.summary.memory_bytes,
         "carrier": {"name": f"twinship-carrier-{ids.carrier[:8]}", "uuid": ids.carrier},
@@ -136,10 +136,25 @@ def _spec(case: MigrateCase, ids: NewIds) -> dict[str, Any]:
     }
 
 
-def _disk_spec(case: MigrateCase, disk: Disk, way: Way) -> dict[str, Any]:
-    layers: tuple[Layer, ...] = ()
-    if way is Way.COPY:
-        layers = disk.chain[:1] if case.live else disk.chain
+def _disk_specs(case: MigrateCase) -> list[dict[str, Any]]:
+    """One entry a disk that is not left; a file that two disks stand on is the first one's."""
+    specs: list[dict[str, Any]] = []
+    listed: set[str] = set()
+    for disk, way in case.ways:
+        if way is Way.STAY:
+            continue
+        layers: tuple[Layer, ...] = ()
+        if way is Way.COPY:
+            layers = disk.chain[:1] if case.live else disk.chain
+        own = tuple(layer for layer in layers if layer.path not in listed)
+        listed.update(layer.path for layer in own)
+        specs.append(_disk_spec(case, disk, way, own))
+    return specs
+
+
+def _disk_spec(
+    case: MigrateCase, disk: Disk, way: Way, layers: tuple[Layer, ...]
+) -> dict[str, Any]:
     header = disk.top.header if disk.top else None
     return {
         "target": disk.target,

@@ -109,7 +109,8 @@ def reconcile_move(source: Side, target: Side, *, live: bool, arrived: bool) -> 
     """The verdict for what is seen.
 
     ``arrived``: the journal has it that the target got everything (the move, or the definition,
-    was acknowledged). Then a VM that has since been shut off there is no riddle any more.
+    was acknowledged). Then a VM that has since been shut off there is no riddle any more, and a
+    live move never goes back.
     """
     if source is Side.UNSEEN or target is Side.UNSEEN:
         which = [s for s, seen in (("source", source), ("target", target)) if seen is Side.UNSEEN]
@@ -118,4 +119,9 @@ def reconcile_move(source: Side, target: Side, *, live: bool, arrived: bool) -> 
         deeds = (Deed.END_SOURCE,) if source is Side.HELD else ()
         if source in (Side.OFF, Side.HELD, Side.ABSENT):
             return MoveVerdict(Decision.FORWARD, "the target has everything", deeds)
+    if arrived and live:
+        # The guest ran on the target: what it wrote since lies there alone, so that going back
+        # (which deletes the copies) would lose it.
+        why = f"the VM had arrived; now the source is {source.value}, the target {target.value}"
+        return MoveVerdict(Decision.ATTENTION, why)
     return (LIVE if live else OFFLINE)[source, target]

@@ -71,17 +71,11 @@ class Engine:
         verb = self._verb(job)
         try:
             self._forward(job, verb)
+            return self._succeed(job, verb)
         except LostOwnership:
             raise
-        except TwinshipError as error:
-            return self._settle(job, verb, error, patience_s)
         except Exception as error:  # noqa: BLE001 - a fault of ours must be undone as well
-            broken = TwinshipError(
-                "an internal error", code="INTERNAL", cause=f"{type(error).__name__}: {error}"
-            )
-            broken.__cause__ = error
-            return self._settle(job, verb, broken, patience_s)
-        return self._succeed(job, verb)
+            return self._settle(job, verb, _ours(error), patience_s)
 
     def orphans(self) -> tuple[Operation, ...]:
         """Unfinished operations whose owner is no more."""
@@ -148,7 +142,7 @@ class Engine:
             job.set_state(OperationState.CANCELLING)
         asked_before = cancelled
         job.wake.clear()
-        tries = 0
+        tries = failures = 0
         deadline = self._clock.monotonic() + patience_s
         while True:
             try:
@@ -171,15 +165,18 @@ class Engine:
                 self._wait(job, verb, reason, self._leftovers(job, verb))
             except LostOwnership:
                 raise
-            except TwinshipError as failure:
-                if tries >= len(_BACKOFF_S):
+            except Exception as fault:  # noqa: BLE001 - one of our own needs a person as well
+                failure = _ours(fault)
+                if failures >= len(_BACKOFF_S):
                     verdict = Verdict(
                         decision=Decision.ATTENTION,
                         reason=f"undoing failed: {failure.message} ({failure.cause})",
                         leftovers=self._leftovers(job, verb),
                     )
                     return self._call_a_person(job, verdict)
+                failures += 1
                 job.record("undo_failed", "", failure.as_dict())
+                self._wait(job, verb, f"undoing failed: {failure.message}", ())
             pause = _BACKOFF_S[min(tries, len(_BACKOFF_S) - 1)]
             tries += 1
             again = self._clock.wait(pause, job.wake) and asked_before
@@ -236,6 +233,17 @@ class Engine:
         seconds = int(self._clock.now().timestamp()) & (2**35 - 1)
         number = seconds << 25 | secrets.randbits(25)
         return "".join(_ALPHABET[number >> shift & 31] for shift in range(55, -1, -5))
+
+
+def _ours(error: Exception) -> TwinshipError:
+    """The error itself, or for one that no verb foresaw an internal error with it as the cause."""
+    if isinstance(error, TwinshipError):
+        return error
+    broken = TwinshipError(
+        "an internal error", code="INTERNAL", cause=f"{type(error).__name__}: {error}"
+    )
+    broken.__cause__ = error
+    return broken
 
 
 def _revived(error: Mapping[str, Any]) -> TwinshipError:

@@ -54,9 +54,9 @@ class Reporter:
                 rate = int(fresh if not rate else rate + _SMOOTHING * (fresh - rate))
                 self._sampled = (now, done)
             left = max(0, total - done)
-            percent = min(99.0, 100.0 * done / total) if total else None
-            if percent is not None and self._progress.percent is not None:
-                percent = max(percent, self._progress.percent)
+            percent = self._progress.percent
+            if total:
+                percent = max(percent or 0.0, min(99.0, 100.0 * done / total))
             self._set(
                 Progress(
                     phase=self._progress.phase,

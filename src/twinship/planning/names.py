@@ -30,6 +30,8 @@ def problem(name: str) -> str:
         return "it begins with a dash"
     if any(unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp") for char in name):
         return "it contains a control character"
+    if "\ufffe" in name or "\uffff" in name:
+        return "it contains a character that XML has no place for"
     if len(name.encode("utf-8", "surrogatepass")) > MAX_BYTES:
         return f"it is longer than {MAX_BYTES} bytes"
     return ""

@@ -198,6 +198,7 @@ def media_are_there(case: MigrateCase) -> Iterator[Problem]:
 def _needed(case: MigrateCase) -> dict[str, int]:
     """Bytes to be written, by directory."""
     needed: dict[str, int] = {}
+    counted: set[str] = set()
     for disk in case.copied:
         if case.live and disk.top is not None:
             directory = posixpath.dirname(disk.top.path)
@@ -205,6 +206,9 @@ def _needed(case: MigrateCase) -> dict[str, int]:
             needed[directory] = needed.get(directory, 0) + size
             continue
         for layer in disk.chain:
+            if layer.path in counted:
+                continue
+            counted.add(layer.path)
             directory = posixpath.dirname(layer.path)
             needed[directory] = needed.get(directory, 0) + layer.allocated_bytes
     return needed

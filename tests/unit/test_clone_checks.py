@@ -1,0 +1,207 @@
+"""Every check of a clone: one case where it is silent, one where it speaks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from tests.builders import (
+    IMAGES,
+    WEB_UUID,
+    HostBuilder,
+    VmBuilder,
+    a_clone_of,
+    a_host,
+    a_usual_host,
+    a_vm,
+    clone_request,
+    new_ids,
+)
+from twinship.clone.checks import TABLE
+from twinship.clone.facts import CloneFacts
+from twinship.clone.plan import plan_clone
+from twinship.model.plan import Finding, Severity
+from twinship.model.request import CloneRequest
+from twinship.model.vm import VmState
+
+BLOCK, WARN, INFO = Severity.BLOCK, Severity.WARN, Severity.INFO
+WEB = a_vm("web").with_disk().with_nic()
+
+
+@dataclass(frozen=True)
+class Speaks:
+    """Facts and request a check has something to say about, how badly, and a word of it."""
+
+    severity: Severity
+    word: str
+    vm: VmBuilder = WEB
+    host: HostBuilder | None = None
+    request: CloneRequest = clone_request()
+    silent_vm: VmBuilder = WEB
+    silent_request: CloneRequest = clone_request()
+
+    def facts(self) -> CloneFacts:
+        return a_clone_of(self.vm, on=self.host)
+
+
+CASES: dict[str, tuple[Speaks, ...]] = {
+    "CLONE_NAME_INVALID": (
+        Speaks(BLOCK, "slash", request=clone_request(name="a/b")),
+        Speaks(BLOCK, "longer", request=clone_request(name="x" * 201)),
+    ),
+    "CLONE_NAME_TAKEN": (
+        Speaks(
+            BLOCK,
+            "'web' is already",
+            request=clone_request(name="web"),
+            silent_request=clone_request(name="web-2"),
+        ),
+    ),
+    "CLONE_UUID_TAKEN": (
+        Speaks(
+            BLOCK,
+            WEB_UUID,
+            request=clone_request(uuid=WEB_UUID),
+            silent_request=clone_request(uuid="12345678-2222-4333-8444-555555555555"),
+        ),
+    ),
+    "CLONE_MAC_COUNT": (
+        Speaks(
+            BLOCK,
+            "2 MAC addresses",
+            request=clone_request(macs=("52:54:00:00:00:08", "52:54:00:00:00:09")),
+            silent_request=clone_request(macs=("52:54:00:00:00:09",)),
+        ),
+    ),
+    "CLONE_MAC_TAKEN": (
+        Speaks(
+            BLOCK,
+            "52:54:00:00:00:01",
+            request=clone_request(macs=("52:54:00:00:00:01",)),
+            silent_request=clone_request(macs=("52:54:00:00:00:09",)),
+        ),
+    ),
+    "VM_NOT_SHUT_OFF": tuple(
+        Speaks(BLOCK, state.value.replace("_", " "), vm=WEB.in_state(state))
+        for state in VmState
+        if state is not VmState.SHUT_OFF
+    ),
+    "VM_MANAGED_SAVE": (Speaks(WARN, "saved memory", vm=WEB.having(managed_save=True)),),
+    "VM_SNAPSHOTS": (Speaks(INFO, "3 snapshots", vm=WEB.having(snapshots=3)),),
+    "DISK_UNREADABLE": (
+        Speaks(
+            BLOCK,
+            "/etc/shadow",
+            vm=a_vm().with_disk(
+                backing=("/etc/shadow",),
+                problem="/etc/shadow lies in no storage pool",
+                problem_code="BACKING_OUTSIDE_POOLS",
+            ),
+            silent_vm=a_vm().with_disk(backing=(f"{IMAGES}/base.qcow2",)),
+        ),
+    ),
+    "DISK_NOT_A_FILE": (
+        Speaks(BLOCK, "block storage", vm=a_vm().with_block_disk()),
+        Speaks(BLOCK, "nbd storage", vm=a_vm().with_network_disk(), silent_vm=a_vm().with_cdrom()),
+    ),
+    "DISK_FORMAT": (
+        Speaks(
+            BLOCK,
+            "vmdk",
+            vm=a_vm().with_disk(format="vmdk"),
+            silent_vm=a_vm().with_disk(format="raw"),
+        ),
+    ),
+    "DISK_ENCRYPTED": (
+        Speaks(BLOCK, "encrypted", vm=a_vm().with_disk(header={"encrypted": True})),
+        Speaks(BLOCK, "encrypted", vm=a_vm().with_disk(inside="<encryption format='luks'/>")),
+    ),
+    "DISK_SHARED": (Speaks(WARN, "shareable", vm=a_vm().with_disk(inside="<shareable/>")),),
+    "STORAGE_POOL_MISSING": (
+        Speaks(BLOCK, "no storage pool 'images'", host=a_host().with_pool("other", path="/other")),
+        Speaks(BLOCK, "no storage pool 'fast'", request=clone_request(pool="fast")),
+        Speaks(BLOCK, "not active", host=a_host().with_pool(active=False)),
+        Speaks(BLOCK, "type logical", host=a_host().with_pool(type="logical")),
+    ),
+    "STORAGE_FULL": (
+        Speaks(
+            BLOCK,
+            "3.0 GiB",
+            vm=a_vm().with_disk("vda", used_gib=1).with_disk("vdb", used_gib=2),
+            host=a_host().with_pool(free_gib=2.9),
+            silent_vm=a_vm().with_disk("vda", used_gib=1),
+        ),
+    ),
+    "TPM_STATE": (
+        Speaks(BLOCK, "TPM", vm=WEB.with_device("<tpm><backend type='emulator'/></tpm>")),
+    ),
+    "HOST_DEVICE": (
+        Speaks(WARN, "PCI device", vm=WEB.with_device("<hostdev type='pci'/>")),
+        Speaks(WARN, "SR-IOV", vm=WEB.with_device("<interface type='hostdev'/>")),
+    ),
+}
+
+ALL = [(code, case) for code, cases in CASES.items() for case in cases]
+
+
+def test_every_check_has_a_case() -> None:
+    assert sorted(CASES) == sorted(row.code for row in TABLE.rows)
+
+
+@pytest.mark.parametrize(("code", "case"), ALL, ids=[code for code, _ in ALL])
+def test_a_check_speaks_with_its_severity_where_something_is_wrong(
+    code: str, case: Speaks
+) -> None:
+    found = [f for f in findings(case.facts(), case.request) if f.code == code]
+
+    assert found
+    assert {finding.severity for finding in found} == {case.severity}
+    assert any(case.word in finding.message for finding in found)
+
+
+@pytest.mark.parametrize(("code", "case"), ALL, ids=[code for code, _ in ALL])
+def test_a_check_is_silent_where_all_is_well(code: str, case: Speaks) -> None:
+    found = findings(a_clone_of(case.silent_vm), case.silent_request)
+
+    assert code not in {finding.code for finding in found}
+
+
+def test_everything_that_is_wrong_is_said_at_once() -> None:
+    vm = WEB.running().having(snapshots=1, managed_save=True).with_block_disk()
+    facts = a_clone_of(vm, on=a_host().with_pool(active=False))
+
+    codes = [finding.code for finding in findings(facts, clone_request(name="web"))]
+
+    assert codes == [
+        "CLONE_NAME_TAKEN",
+        "VM_NOT_SHUT_OFF",
+        "DISK_NOT_A_FILE",
+        "STORAGE_POOL_MISSING",
+        "VM_MANAGED_SAVE",
+        "VM_SNAPSHOTS",
+    ]
+
+
+def test_a_file_outside_every_pool_comes_with_the_command_that_makes_one() -> None:
+    vm = a_vm().with_disk(
+        path="/data/web.qcow2", problem="it lies in no pool", problem_code="DISK_NOT_IN_POOL"
+    )
+    (finding,) = [f for f in findings(a_clone_of(vm), clone_request()) if f.code == "DISK_UNREADABLE"]
+
+    assert "virsh pool-define-as NAME dir --target /data" in finding.hint
+
+
+def test_a_taken_name_comes_with_a_free_one() -> None:
+    facts = a_clone_of(WEB, names=frozenset({"web", "db", "db-clone"}))
+    (finding,) = findings(facts, clone_request(name="db"))
+
+    assert finding.hint.endswith("db-clone-2")
+
+
+def test_a_usual_vm_on_a_usual_host_has_nothing_to_be_said() -> None:
+    assert findings(a_clone_of(WEB, on=a_usual_host()), clone_request()) == ()
+
+
+def findings(facts: CloneFacts, request: CloneRequest) -> tuple[Finding, ...]:
+    return plan_clone(facts, request, new_ids(len(facts.summary.nics))).checks

@@ -1,0 +1,412 @@
+"""Every check of a move: one case where it is silent, one where it speaks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from tests.builders import (
+    GIB,
+    IMAGES,
+    HostBuilder,
+    VmBuilder,
+    a_host,
+    a_move_of,
+    a_usual_host,
+    a_vm,
+    move_request,
+    new_ids,
+    shared_files,
+)
+from twinship.migrate.checks import TABLE
+from twinship.migrate.facts import MigrateFacts, TargetFile
+from twinship.migrate.plan import plan_migrate
+from twinship.model.host import HostRecord
+from twinship.model.plan import Finding, Severity
+from twinship.model.request import MigrateMode, MigrateRequest, StorageWay
+from twinship.model.vm import VmState
+
+BLOCK, WARN, INFO, UNKNOWN = Severity.BLOCK, Severity.WARN, Severity.INFO, Severity.UNKNOWN
+OFF = a_vm("web").with_disk().with_nic()
+LIVE = OFF.running()
+PASSTHROUGH = "<cpu mode='host-passthrough'/>"
+PCI = "<hostdev type='pci'/>"
+SHARED_FOLDER = "<filesystem type='mount'/>"
+SELINUX = "<seclabel type='static' model='selinux'/>"
+TARGET = a_usual_host("kvm02")
+
+
+@dataclass(frozen=True)
+class Speaks:
+    """Facts and request a check has something to say about, how badly, and a word of it."""
+
+    severity: Severity
+    word: str
+    vm: VmBuilder = LIVE
+    source: HostBuilder | None = None
+    target: HostBuilder | None = None
+    request: MigrateRequest = move_request()
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    silent_vm: VmBuilder = LIVE
+    silent_changes: Mapping[str, Any] = field(default_factory=dict)
+    silent_request: MigrateRequest = move_request()
+
+    def facts(self) -> MigrateFacts:
+        return a_move_of(self.vm, source=self.source, target=self.target, **self.changes)
+
+
+CASES: dict[str, tuple[Speaks, ...]] = {
+    "MIGRATE_SAME_HOST": (
+        Speaks(BLOCK, "on kvm01 already", target=a_usual_host("kvm01")),
+        Speaks(BLOCK, "same host UUID", target=TARGET.having(uuid="host-uuid-of-kvm01")),
+    ),
+    "MIGRATE_OFFLINE_RUNNING": (
+        Speaks(
+            BLOCK,
+            "running",
+            request=move_request(mode=MigrateMode.OFFLINE),
+            silent_vm=OFF,
+            silent_request=move_request(mode=MigrateMode.OFFLINE),
+        ),
+        Speaks(
+            BLOCK,
+            "paused",
+            vm=OFF.in_state(VmState.PAUSED),
+            request=move_request(mode=MigrateMode.OFFLINE),
+        ),
+    ),
+    "MIGRATE_LIVE_SHUT_OFF": (
+        Speaks(
+            BLOCK,
+            "shut off",
+            vm=OFF,
+            request=move_request(mode=MigrateMode.LIVE),
+            silent_request=move_request(mode=MigrateMode.LIVE),
+        ),
+        Speaks(BLOCK, "shut off", vm=OFF, request=move_request(mode=MigrateMode.NON_LIVE)),
+    ),
+    "MIGRATE_TEMPORARY_OFFLINE": (
+        Speaks(
+            BLOCK,
+            "--temporary",
+            vm=OFF,
+            request=move_request(temporary=True),
+            silent_request=move_request(temporary=True),
+        ),
+    ),
+    "VM_TRANSIENT": (
+        Speaks(
+            BLOCK,
+            "transient",
+            vm=LIVE.transient(),
+            request=move_request(stay_defined=True),
+            silent_request=move_request(stay_defined=True),
+        ),
+    ),
+    "VM_JOB": (Speaks(BLOCK, "backup", vm=LIVE.having(job="backup")),),
+    "VM_PAUSE_REASON": tuple(
+        Speaks(
+            BLOCK,
+            reason.replace("_", " "),
+            vm=OFF.in_state(VmState.PAUSED).having(pause_reason=reason),
+            silent_vm=OFF.in_state(VmState.PAUSED).having(pause_reason="user"),
+        )
+        for reason in ("io_error", "crashed", "post_copy_failed", "migration")
+    ),
+    "VM_SNAPSHOTS": (Speaks(BLOCK, "2 snapshots", vm=LIVE.having(snapshots=2)),),
+    "VM_CHECKPOINTS": (Speaks(BLOCK, "1 checkpoints", vm=LIVE.having(checkpoints=1)),),
+    "VM_MANAGED_SAVE": (
+        Speaks(
+            BLOCK,
+            "saved memory",
+            vm=OFF.having(managed_save=True),
+            silent_vm=LIVE.having(managed_save=True),
+        ),
+    ),
+    "VM_AUTOSTART": (Speaks(INFO, "starts with its host", vm=LIVE.having(autostart=True)),),
+    "NAME_TAKEN": (
+        Speaks(BLOCK, "this very VM", changes={"uuid_on_target": VmState.SHUT_OFF}),
+        Speaks(BLOCK, "another VM named", changes={"name_on_target": "some-uuid"}),
+    ),
+    "MIGRATE_SESSION": (
+        Speaks(WARN, "session", source=a_usual_host("kvm01").having(privileged=False)),
+        Speaks(WARN, "session", target=TARGET.having(privileged=False)),
+    ),
+    "ARCH_DIFFERS": (Speaks(BLOCK, "aarch64", target=TARGET.having(arch="aarch64")),),
+    "DOMAIN_TYPE_MISSING": (
+        Speaks(
+            BLOCK,
+            "of type kvm",
+            target=TARGET.having(domain_types=("qemu",)),
+            silent_vm=LIVE.of_type("qemu"),
+        ),
+    ),
+    "MACHINE_TYPE_MISSING": (
+        Speaks(BLOCK, "no such machine", changes={"machine_problem": "no such machine"}),
+    ),
+    "CPU_INCOMPATIBLE": (
+        Speaks(
+            BLOCK,
+            "lacks avx512",
+            changes={"cpu_problem": "lacks avx512"},
+            silent_vm=OFF,
+            silent_changes={"cpu_problem": "lacks avx512"},
+        ),
+        Speaks(UNKNOWN, "cannot say", changes={"cpu_problem": "?"}),
+    ),
+    "CPU_VENDOR_DIFFERS": (
+        Speaks(BLOCK, "AMD", target=TARGET.having(cpu_vendor="AMD"), silent_vm=OFF),
+        Speaks(BLOCK, "unknown", target=TARGET.having(cpu_vendor="")),
+    ),
+    "CPU_HOST_PASSTHROUGH": (
+        Speaks(
+            WARN,
+            "host-passthrough",
+            vm=LIVE.with_element(PASSTHROUGH),
+            silent_vm=OFF.with_element(PASSTHROUGH),
+        ),
+    ),
+    "HOST_OLDER": (
+        Speaks(WARN, "QEMU", target=TARGET.having(qemu_version=(7, 1, 9))),
+        Speaks(WARN, "libvirt", target=TARGET.having(libvirt_version=(8, 10, 0))),
+    ),
+    "HOST_HARDWARE": (Speaks(UNKNOWN, "microcode", silent_vm=LIVE.of_type("qemu")),),
+    "MEMORY_SHORT": (
+        Speaks(BLOCK, "2.0 GiB", vm=LIVE.with_memory(gib=2), target=TARGET.having(memory_free_bytes=GIB)),
+        Speaks(WARN, "2.0 GiB", vm=OFF.with_memory(gib=2), target=TARGET.having(memory_free_bytes=GIB)),
+    ),
+    "HOST_DEVICE": (
+        Speaks(BLOCK, "PCI device", vm=LIVE.with_device(PCI)),
+        Speaks(WARN, "PCI device", vm=OFF.with_device(PCI)),
+    ),
+    "VM_TIED_TO_HOST": (
+        Speaks(BLOCK, "filesystem", vm=LIVE.with_device(SHARED_FOLDER)),
+        Speaks(WARN, "filesystem", vm=OFF.with_device(SHARED_FOLDER)),
+    ),
+    "TPM_STATE": (
+        Speaks(
+            BLOCK,
+            "emulated TPM",
+            vm=OFF.with_device("<tpm><backend type='emulator'/></tpm>"),
+            silent_vm=LIVE.with_device("<tpm><backend type='emulator'/></tpm>"),
+        ),
+    ),
+    "SECURITY_MODEL_MISSING": (
+        Speaks(BLOCK, "selinux", vm=LIVE.with_element(SELINUX)),
+    ),
+    "DISK_UNREADABLE": (
+        Speaks(
+            BLOCK,
+            "in no storage pool",
+            vm=a_vm().with_disk(
+                backing=("/etc/shadow",),
+                problem="/etc/shadow lies in no storage pool",
+                problem_code="BACKING_OUTSIDE_POOLS",
+            ),
+        ),
+    ),
+    "STORAGE_NOT_SHARED": (
+        Speaks(
+            BLOCK,
+            "not the same file",
+            request=move_request(storage=StorageWay.SHARED),
+            silent_changes={"files": shared_files(LIVE)},
+            silent_request=move_request(storage=StorageWay.SHARED),
+        ),
+    ),
+    "STORAGE_UNSAFE_CACHE": (
+        Speaks(
+            BLOCK,
+            "cache=writeback",
+            vm=a_vm().with_disk(cache="writeback").running(),
+            changes={"files": shared_files(a_vm().with_disk())},
+            silent_changes={"files": shared_files(LIVE)},
+        ),
+        Speaks(
+            BLOCK,
+            "cache=default",
+            vm=a_vm().with_disk(cache="").running(),
+            changes={"files": shared_files(a_vm().with_disk())},
+        ),
+    ),
+    "DISK_NOT_MOVABLE": (
+        Speaks(
+            BLOCK,
+            "block device",
+            vm=a_vm().with_block_disk().running(),
+            silent_vm=a_vm().with_network_disk().running(),
+        ),
+    ),
+    "DISK_FORMAT": (
+        Speaks(BLOCK, "vmdk", vm=a_vm().with_disk(format="vmdk").running()),
+    ),
+    "DISK_ENCRYPTED": (
+        Speaks(BLOCK, "encrypted", vm=a_vm().with_disk(header={"encrypted": True}).running()),
+    ),
+    "DISK_HEADER_LOSS": (
+        Speaks(
+            BLOCK,
+            "2 snapshots",
+            vm=a_vm().with_disk(header={"snapshots": 2}).running(),
+            silent_vm=a_vm().with_disk(header={"snapshots": 2}),
+        ),
+        Speaks(BLOCK, "1 bitmaps", vm=a_vm().with_disk(header={"bitmaps": 1}).running()),
+    ),
+    "DISK_CHAIN_FLATTENED": (
+        Speaks(
+            INFO,
+            "1 backing files",
+            vm=a_vm().with_disk(backing=(f"{IMAGES}/base.qcow2",)).running(),
+            silent_vm=a_vm().with_disk(backing=(f"{IMAGES}/base.qcow2",)),
+        ),
+    ),
+    "DISK_EXISTS": (
+        Speaks(
+            BLOCK,
+            "already there",
+            changes={"files": {f"{IMAGES}/web-vda.qcow2": TargetFile(exists=True)}},
+            silent_changes={"files": shared_files(LIVE)},
+        ),
+    ),
+    "STORAGE_POOL_MISSING": (
+        Speaks(
+            BLOCK,
+            f"no storage pool over {IMAGES}",
+            target=a_host("kvm02").with_network(),
+            silent_changes={"files": shared_files(LIVE)},
+        ),
+        Speaks(BLOCK, "not active", target=a_host("kvm02").with_pool(active=False)),
+    ),
+    "STORAGE_FULL": (
+        Speaks(
+            BLOCK,
+            "3.0 GiB",
+            vm=a_vm().with_disk("vda", used_gib=1).with_disk("vdb", used_gib=2),
+            target=a_host("kvm02").with_pool(free_gib=2.9),
+        ),
+        Speaks(
+            BLOCK,
+            "2.0 GiB",
+            vm=a_vm().with_disk(backing=(f"{IMAGES}/base",), used_gib=1).running(),
+            target=a_host("kvm02").with_pool(free_gib=1.9),
+        ),
+    ),
+    "MEDIUM_MISSING": (
+        Speaks(
+            BLOCK,
+            "/iso/a.iso",
+            vm=LIVE.with_cdrom("/iso/a.iso"),
+            changes={"media": {"/iso/a.iso": False}},
+            silent_vm=LIVE.with_cdrom("/iso/a.iso"),
+            silent_changes={"media": {"/iso/a.iso": True}},
+        ),
+        Speaks(
+            WARN,
+            "/iso/a.iso",
+            vm=OFF.with_cdrom("/iso/a.iso"),
+            changes={"media": {"/iso/a.iso": False}},
+        ),
+    ),
+    "MIGRATE_ADDRESS_UNKNOWN": (
+        Speaks(
+            BLOCK,
+            "no address",
+            target=TARGET.having(hostname="localhost.localdomain"),
+            changes={"target_record": HostRecord(name="kvm02", uri="qemu:///system")},
+        ),
+    ),
+    "NETWORK_MISSING": (
+        Speaks(BLOCK, "no network 'default'", target=a_host("kvm02").with_pool()),
+        Speaks(WARN, "no network 'default'", vm=OFF, target=a_host("kvm02").with_pool()),
+        Speaks(BLOCK, "not active", target=a_host("kvm02").with_network(active=False)),
+    ),
+    "BRIDGE_MISSING": (
+        Speaks(
+            BLOCK,
+            "'br7'",
+            vm=LIVE.with_nic(kind="bridge", source="br7"),
+            silent_vm=LIVE.with_nic(kind="bridge", source="br0"),
+        ),
+        Speaks(WARN, "'br7'", vm=OFF.with_nic(kind="bridge", source="br7")),
+        Speaks(
+            UNKNOWN,
+            "br7",
+            vm=LIVE.with_nic(kind="bridge", source="br7"),
+            target=TARGET.having(interfaces=()),
+        ),
+    ),
+    "PORT_FIXED": (
+        Speaks(WARN, "5905", vm=LIVE.with_device("<graphics type='vnc' port='5905'/>")),
+    ),
+}
+
+ALL = [(code, case) for code, cases in CASES.items() for case in cases]
+
+
+def test_every_check_has_a_case() -> None:
+    assert sorted(CASES) == sorted(row.code for row in TABLE.rows)
+
+
+@pytest.mark.parametrize(("code", "case"), ALL, ids=[code for code, _ in ALL])
+def test_a_check_speaks_with_its_severity_where_something_is_wrong(
+    code: str, case: Speaks
+) -> None:
+    found = [f for f in findings(case.facts(), case.request) if f.code == code]
+
+    assert found
+    assert {finding.severity for finding in found} == {case.severity}
+    assert any(case.word in finding.message for finding in found)
+
+
+@pytest.mark.parametrize(("code", "case"), ALL, ids=[code for code, _ in ALL])
+def test_a_check_is_silent_where_all_is_well(code: str, case: Speaks) -> None:
+    found = findings(a_move_of(case.silent_vm, **case.silent_changes), case.silent_request)
+
+    assert code not in {finding.code for finding in found}
+
+
+def test_a_usual_move_between_like_hosts_is_feasible() -> None:
+    assert findings(a_move_of(OFF), move_request()) == ()
+    assert [f.code for f in findings(a_move_of(LIVE), move_request())] == ["HOST_HARDWARE"]
+
+
+def test_what_no_connection_shows_is_unknown_and_never_a_pass() -> None:
+    (finding,) = findings(a_move_of(LIVE), move_request())
+
+    assert finding.severity is UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("record", "hostname", "address"),
+    [
+        (HostRecord(name="b", uri="qemu+ssh://root@b/system", address="10.0.9.2"), "b", "10.0.9.2"),
+        (HostRecord(name="b", uri="qemu+ssh://root@b.lan:22/system"), "x", "b.lan"),
+        (HostRecord(name="b", uri="qemu+tcp://b.lan/system"), "x", "b.lan"),
+        (HostRecord(name="b", uri="qemu:///system"), "b.lan", "b.lan"),
+        (HostRecord(name="b", uri="qemu+ssh://localhost/system"), "b.lan", "b.lan"),
+        (HostRecord(name="b", uri="qemu:///system"), "localhost", ""),
+        (HostRecord(name="b", uri="qemu+ssh://root@[fd00::2]:22/system"), "x", "fd00::2"),
+        (HostRecord(name="b", uri="qemu+tcp://[::1]/system"), "b.lan", "b.lan"),
+    ],
+)
+def test_the_targets_address_is_never_a_loopback(
+    record: HostRecord, hostname: str, address: str
+) -> None:
+    facts = a_move_of(LIVE, target=TARGET.having(hostname=hostname), target_record=record)
+
+    assert facts.address == address
+
+
+def findings(facts: MigrateFacts, request: MigrateRequest) -> tuple[Finding, ...]:
+    return plan_migrate(facts, request, new_ids(0)).checks
+
+
+def test_a_base_that_two_disks_stand_on_needs_its_space_once() -> None:
+    base = f"{IMAGES}/base.qcow2"
+    vm = a_vm().with_disk("vda", backing=(base,)).with_disk("vdb", backing=(base,))
+    roomy = a_host("kvm02").with_pool(free_gib=3)
+
+    assert findings(a_move_of(vm, target=roomy), move_request()) == ()
