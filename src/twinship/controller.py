@@ -308,20 +308,25 @@ class Controller:
     def _drive(self, job: Job, work: Callable[[], Operation]) -> Operation:
         """Runs the work in a thread, so that Ctrl-C reaches this one: it asks to cancel."""
         box: list[Operation | BaseException] = []
+        ended = threading.Event()
 
         def run() -> None:
             try:
                 box.append(work())
             except BaseException as error:  # noqa: BLE001 - handed to the caller's thread below
                 box.append(error)
+            finally:
+                ended.set()
 
         thread = threading.Thread(target=run, name=f"operation-{job.op.id}")
         thread.start()
-        while thread.is_alive():
+        # Not join(): in Python 3.11 one that is interrupted takes the thread for ended.
+        while not ended.is_set():
             try:
-                thread.join()
+                ended.wait()
             except KeyboardInterrupt:
                 job.request_cancel()
+        thread.join()
         outcome = box[0]
         if isinstance(outcome, BaseException):
             raise outcome

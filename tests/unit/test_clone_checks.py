@@ -27,6 +27,7 @@ from twinship.model.vm import VmState
 
 BLOCK, WARN, INFO = Severity.BLOCK, Severity.WARN, Severity.INFO
 WEB = a_vm("web").with_disk().with_nic()
+USUAL = clone_request()
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,9 @@ class Speaks:
     word: str
     vm: VmBuilder = WEB
     host: HostBuilder | None = None
-    request: CloneRequest = clone_request()
+    request: CloneRequest = USUAL
     silent_vm: VmBuilder = WEB
-    silent_request: CloneRequest = clone_request()
+    silent_request: CloneRequest = USUAL
 
     def facts(self) -> CloneFacts:
         return a_clone_of(self.vm, on=self.host)
@@ -150,9 +151,7 @@ def test_every_check_has_a_case() -> None:
 
 
 @pytest.mark.parametrize(("code", "case"), ALL, ids=[code for code, _ in ALL])
-def test_a_check_speaks_with_its_severity_where_something_is_wrong(
-    code: str, case: Speaks
-) -> None:
+def test_a_check_speaks_with_its_severity_where_something_is_wrong(code: str, case: Speaks) -> None:
     found = [f for f in findings(case.facts(), case.request) if f.code == code]
 
     assert found
@@ -187,7 +186,9 @@ def test_a_file_outside_every_pool_comes_with_the_command_that_makes_one() -> No
     vm = a_vm().with_disk(
         path="/data/web.qcow2", problem="it lies in no pool", problem_code="DISK_NOT_IN_POOL"
     )
-    (finding,) = [f for f in findings(a_clone_of(vm), clone_request()) if f.code == "DISK_UNREADABLE"]
+    (finding,) = [
+        f for f in findings(a_clone_of(vm), clone_request()) if f.code == "DISK_UNREADABLE"
+    ]
 
     assert "virsh pool-define-as NAME dir --target /data" in finding.hint
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 
@@ -19,7 +18,14 @@ from tests.fakes import (
     FakeWorld,
     an_error,
 )
-from twinship.model.errors import Busy, Cancelled, Conflict, HostUnreachable, TwinshipError, UsageError
+from twinship.model.errors import (
+    Busy,
+    Cancelled,
+    Conflict,
+    HostUnreachable,
+    TwinshipError,
+    UsageError,
+)
 from twinship.model.operation import Operation, OperationState
 from twinship.operations.engine import Engine
 from twinship.operations.job import Job
@@ -350,7 +356,9 @@ def test_a_silent_host_in_the_middle_of_undoing_is_waited_for(desk: Desk) -> Non
     desk.clock.at(10, lambda: answer_again(desk))
     op = desk.run()
 
-    assert [seen.leftovers for seen in desk.seen if seen.state is State.WAITING][0] == ("a on kvm01",)
+    assert next(seen.leftovers for seen in desk.seen if seen.state is State.WAITING) == (
+        "a on kvm01",
+    )
     assert op.state is State.FAILED
     assert desk.world.things == []
     assert desk.world.log.count("undo b") == 1

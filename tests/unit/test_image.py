@@ -112,9 +112,7 @@ def test_an_extension_that_runs_out_of_the_header_is_refused() -> None:
 
 
 def test_unknown_extensions_are_passed_over() -> None:
-    header = read(
-        a_header(extensions=((0x6803F857, b"feature names"), (BACKING_FORMAT, b"qcow2")))
-    )
+    header = read(a_header(extensions=((0x6803F857, b"feature names"), (BACKING_FORMAT, b"qcow2"))))
 
     assert header.backing_format == "qcow2"
 
@@ -149,9 +147,7 @@ def test_a_header_cut_off_anywhere_is_refused_or_still_whole(version: int) -> No
 def test_feature_bits_snapshots_bitmaps_and_encryption_are_seen() -> None:
     bitmaps = struct.pack(">IIQQ", 3, 0, 64, 65536)
     header = read(
-        a_header(
-            incompatible=0b111, snapshots=2, crypt=2, extensions=((BITMAPS, bitmaps),)
-        )
+        a_header(incompatible=0b111, snapshots=2, crypt=2, extensions=((BITMAPS, bitmaps),))
     )
 
     assert header.data_file
@@ -164,7 +160,7 @@ def test_feature_bits_snapshots_bitmaps_and_encryption_are_seen() -> None:
 def test_a_plain_image_has_none_of_it() -> None:
     header = read(a_header())
 
-    assert not (header.data_file or header.dirty or header.encrypted)
+    assert (header.data_file, header.dirty, header.encrypted) == (False, False, False)
     assert (header.snapshots, header.bitmaps, header.features) == (0, 0, ())
 
 

@@ -55,9 +55,7 @@ class Deletes:
 
 
 STARTS = {
-    "VM_RUNS_ELSEWHERE": Starts(
-        Severity.BLOCK, "kvm02", a_start(elsewhere=("kvm02",)), a_start()
-    ),
+    "VM_RUNS_ELSEWHERE": Starts(Severity.BLOCK, "kvm02", a_start(elsewhere=("kvm02",)), a_start()),
     "VM_AWAY": Starts(
         Severity.BLOCK, "kvm02", a_start(AWAY, unseen=("kvm02",)), a_start(AWAY, unseen=("kvm09",))
     ),

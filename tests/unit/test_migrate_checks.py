@@ -37,6 +37,7 @@ PCI = "<hostdev type='pci'/>"
 SHARED_FOLDER = "<filesystem type='mount'/>"
 SELINUX = "<seclabel type='static' model='selinux'/>"
 TARGET = a_usual_host("kvm02")
+USUAL = move_request()
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,11 @@ class Speaks:
     vm: VmBuilder = LIVE
     source: HostBuilder | None = None
     target: HostBuilder | None = None
-    request: MigrateRequest = move_request()
+    request: MigrateRequest = USUAL
     changes: Mapping[str, Any] = field(default_factory=dict)
     silent_vm: VmBuilder = LIVE
     silent_changes: Mapping[str, Any] = field(default_factory=dict)
-    silent_request: MigrateRequest = move_request()
+    silent_request: MigrateRequest = USUAL
 
     def facts(self) -> MigrateFacts:
         return a_move_of(self.vm, source=self.source, target=self.target, **self.changes)
@@ -175,8 +176,15 @@ CASES: dict[str, tuple[Speaks, ...]] = {
     ),
     "HOST_HARDWARE": (Speaks(UNKNOWN, "microcode", silent_vm=LIVE.of_type("qemu")),),
     "MEMORY_SHORT": (
-        Speaks(BLOCK, "2.0 GiB", vm=LIVE.with_memory(gib=2), target=TARGET.having(memory_free_bytes=GIB)),
-        Speaks(WARN, "2.0 GiB", vm=OFF.with_memory(gib=2), target=TARGET.having(memory_free_bytes=GIB)),
+        Speaks(
+            BLOCK,
+            "2.0 GiB",
+            vm=LIVE.with_memory(gib=2),
+            target=TARGET.having(memory_free_bytes=GIB),
+        ),
+        Speaks(
+            WARN, "2.0 GiB", vm=OFF.with_memory(gib=2), target=TARGET.having(memory_free_bytes=GIB)
+        ),
     ),
     "HOST_DEVICE": (
         Speaks(BLOCK, "PCI device", vm=LIVE.with_device(PCI)),
@@ -194,9 +202,7 @@ CASES: dict[str, tuple[Speaks, ...]] = {
             silent_vm=LIVE.with_device("<tpm><backend type='emulator'/></tpm>"),
         ),
     ),
-    "SECURITY_MODEL_MISSING": (
-        Speaks(BLOCK, "selinux", vm=LIVE.with_element(SELINUX)),
-    ),
+    "SECURITY_MODEL_MISSING": (Speaks(BLOCK, "selinux", vm=LIVE.with_element(SELINUX)),),
     "DISK_UNREADABLE": (
         Speaks(
             BLOCK,
@@ -240,9 +246,7 @@ CASES: dict[str, tuple[Speaks, ...]] = {
             silent_vm=a_vm().with_network_disk().running(),
         ),
     ),
-    "DISK_FORMAT": (
-        Speaks(BLOCK, "vmdk", vm=a_vm().with_disk(format="vmdk").running()),
-    ),
+    "DISK_FORMAT": (Speaks(BLOCK, "vmdk", vm=a_vm().with_disk(format="vmdk").running()),),
     "DISK_ENCRYPTED": (
         Speaks(BLOCK, "encrypted", vm=a_vm().with_disk(header={"encrypted": True}).running()),
     ),
@@ -351,9 +355,7 @@ def test_every_check_has_a_case() -> None:
 
 
 @pytest.mark.parametrize(("code", "case"), ALL, ids=[code for code, _ in ALL])
-def test_a_check_speaks_with_its_severity_where_something_is_wrong(
-    code: str, case: Speaks
-) -> None:
+def test_a_check_speaks_with_its_severity_where_something_is_wrong(code: str, case: Speaks) -> None:
     found = [f for f in findings(case.facts(), case.request) if f.code == code]
 
     assert found

@@ -19,7 +19,9 @@ any_name = st.text(max_size=40)
 plain_name = st.from_regex(r"[a-z0-9][a-z0-9.-]{0,20}", fullmatch=True)
 
 
-@pytest.mark.parametrize("name", ["web", "db-1", "Web 2", "虚拟机", "a" * 200, "x.y", "_", "web'&<>"])
+@pytest.mark.parametrize(
+    "name", ["web", "db-1", "Web 2", "虚拟机", "a" * 200, "x.y", "_", "web'&<>"]
+)
 def test_ordinary_names_are_allowed(name: str) -> None:
     assert names.problem(name) == ""
 

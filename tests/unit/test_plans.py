@@ -130,7 +130,10 @@ def test_a_clone_of_several_disks_names_a_file_for_each() -> None:
     vm = a_vm("web").with_disk("vda").with_disk("vdb", format="raw").with_cdrom("/iso/a.iso")
     plan = a_clone_plan(a_clone_of(vm))
 
-    assert [disk["file"] for disk in plan.spec["disks"]] == ["web-clone-vda.qcow2", "web-clone-vdb.raw"]
+    assert [disk["file"] for disk in plan.spec["disks"]] == [
+        "web-clone-vda.qcow2",
+        "web-clone-vdb.raw",
+    ]
 
 
 def test_a_disk_with_a_backing_file_is_flattened_and_all_its_bytes_are_counted() -> None:
@@ -256,7 +259,11 @@ def test_a_running_vm_moves_live_and_a_shut_off_one_offline(
 def test_a_live_move_sends_memory_and_copies_and_undefines_last() -> None:
     plan = a_move_plan(a_move_of(WEB.running()))
 
-    assert [step.id for step in plan.steps] == [f"volume:{IMAGES}/web-vda.qcow2", "move", "undefine"]
+    assert [step.id for step in plan.steps] == [
+        f"volume:{IMAGES}/web-vda.qcow2",
+        "move",
+        "undefine",
+    ]
     assert plan.bytes == 2 * GIB + WEB.memory_gib * GIB
     assert plan.steps[-1].host == "kvm01"
 
@@ -405,9 +412,7 @@ def _stopped_pool() -> HostBuilder:
         (a_move_of(WEB.running().having(job="backup")), "is backup"),
         (a_move_of(WEB.running(), files=shared_files(WEB)), "shared"),
         (
-            a_move_of(
-                WEB.running(), files={f"{IMAGES}/web-vda.qcow2": TargetFile(exists=True)}
-            ),
+            a_move_of(WEB.running(), files={f"{IMAGES}/web-vda.qcow2": TargetFile(exists=True)}),
             "is there",
         ),
         (a_move_of(WEB.running(), target=_stopped_pool()), "not active"),

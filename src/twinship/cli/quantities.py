@@ -28,8 +28,8 @@ class Rate(click.ParamType[int]):
         """Bytes a second."""
         if isinstance(value, int):
             return value
-        match = _SIZE.match(str(value).removesuffix("/s").strip())
-        if match is None or match[2] not in _UNITS or float(match[1]) <= 0:
+        match = _SIZE.match(str(value).strip().removesuffix("/s"))
+        if match is None or match[2] not in _UNITS or float(match[1]) * _UNITS[match[2]] < 1:
             self.fail(f"{value!r} is no rate; for example 50MB/s or 1GiB/s", param, ctx)
         return int(float(match[1]) * _UNITS[match[2]])
 
@@ -81,6 +81,7 @@ def seconds(count: float) -> str:
     """``0.24 s``, ``12 s``, ``3 min 10 s``."""
     if count < 10:
         return f"{count:.2f} s"
-    if count < 120:
-        return f"{count:.0f} s"
-    return f"{count // 60:.0f} min {count % 60:.0f} s"
+    whole = round(count)
+    if whole < 120:
+        return f"{whole} s"
+    return f"{whole // 60} min {whole % 60} s"

@@ -82,7 +82,7 @@ class Inventory:
 
     def add(self, record: HostRecord) -> None:
         """Adds a host to the store, reachable or not."""
-        if not _HOST_NAME.match(record.name):
+        if not _HOST_NAME.fullmatch(record.name):
             raise UsageError(
                 f"{record.name[:60]!r} cannot be a host's name",
                 code="HOST_NAME_INVALID",

@@ -53,10 +53,9 @@ class MigrateFacts:
             return given
         named = self.target_record.uri.partition("://")[2].partition("/")[0]
         named = named.rpartition("@")[2]
-        if named.startswith("["):  # an IPv6 address, with or without a port
-            named = named[1:].partition("]")[0]
-        else:
-            named = named.partition(":")[0]
+        # An IPv6 address stands in brackets, with or without a port after them.
+        bracketed = named.startswith("[")
+        named = named[1:].partition("]")[0] if bracketed else named.partition(":")[0]
         for candidate in (named, self.target.hostname):
             if candidate and candidate != "::1" and not candidate.startswith(("localhost", "127.")):
                 return candidate

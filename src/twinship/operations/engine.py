@@ -99,7 +99,7 @@ class Engine:
 
     def recover(self, job: Job, *, patience_s: float) -> Operation:
         """Goes on with an operation taken over: runs it if it had not begun, else settles it."""
-        if not job.intended() and job.op.error is None and not job.cancelled():
+        if job.op.state is OperationState.QUEUED and not job.cancelled():
             return self.run(job, patience_s=patience_s)
         error: TwinshipError
         if job.op.error is not None:

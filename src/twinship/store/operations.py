@@ -41,7 +41,7 @@ class OperationStore:
         with self._database.write() as connection:
             self._refuse_if_claimed(connection, new.resources)
             connection.execute(sa.insert(operation).values(_values(new)))
-            for resource in new.resources:
+            for resource in dict.fromkeys(new.resources):
                 connection.execute(sa.insert(claim).values(resource=resource, operation=new.id))
 
     def get(self, operation_id: str) -> Operation:

@@ -26,6 +26,7 @@ from twinship.operations.job import Job
 
 POLL_S = 0.05
 MOST_SLICES = 4
+DIRECT_ALIGNMENT = 4096
 LOST_HINT = "see the QEMU log on the host (/var/log/libvirt/qemu), and the space left in the pool"
 
 
@@ -169,7 +170,9 @@ def _pairs(files: Sequence[FileCopy], *, most_slices: int, direct: bool) -> tupl
                 )
             )
             continue
-        parts = slices(file.length_bytes, most_slices)
+        # QEMU opens a file past the page cache only if all of it, not the slice alone, is aligned.
+        direct_here = direct and file.length_bytes % DIRECT_ALIGNMENT == 0
+        parts = slices(file.length_bytes, most_slices if direct_here else 1)
         for offset, length in parts:
             name = _disk_name(len(pairs))
             here, there = (
@@ -178,7 +181,7 @@ def _pairs(files: Sequence[FileCopy], *, most_slices: int, direct: bool) -> tupl
                     path=path,
                     offset_bytes=offset,
                     slice_bytes=length,
-                    direct=direct,
+                    direct=direct_here,
                     shared=len(parts) > 1,
                 )
                 for path in (file.source, file.destination)
