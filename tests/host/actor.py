@@ -1,7 +1,7 @@
 """A process that runs a verb and, as a phase begins, does something to itself.
 
 ``actor.py STATE_DIR ORDER``: the order is JSON with phase (the beginning of its title), deed
-(``kill``, ``interrupt``, ``terminate``, ``stop``), verb and request. Exits as the command line does.
+(``kill``, ``interrupt``, ``terminate``, ``stop``), verb and request. Exits like the command.
 """
 
 from __future__ import annotations

@@ -36,9 +36,12 @@ def lab() -> Iterator[Lab]:
 def world(lab: Lab, tmp_path: Path) -> Iterator[World]:
     """The hosts with an inventory of the test's own; nothing of ours may be left at the end."""
     made = World(lab, tmp_path / "state")
+    made.mend()
     made.clean()
     try:
         yield made
+        made.mend()
         made.assert_nothing_left()
     finally:
+        made.mend()
         made.clean()

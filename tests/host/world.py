@@ -188,14 +188,18 @@ class World:
             assert not [name for name in self.vms(host) if name.startswith("twinship-")]
             assert self.pools(host) <= {"default", "small", "other"}
 
-    def clean(self) -> None:
-        """Both hosts as new: daemons and links up, no VM, no file."""
+    def mend(self) -> None:
+        """Daemons and links up on both hosts."""
         for host in (self.one, self.two):
             host.link(which=Link.BOTH, up=True, unlimited=True)
             if host.daemon_state() is DaemonState.FROZEN:
                 host.daemon(DaemonAction.THAW)
             if host.daemon_state() is not DaemonState.RUNNING:
                 host.daemon(DaemonAction.START)
+
+    def clean(self) -> None:
+        """Both hosts as new: no VM, no file."""
+        for host in (self.one, self.two):
             for name, state in self.vms(host).items():
                 if state != "shut off":
                     host.run(["virsh", "-q", "destroy", "--domain", name], check=False)
