@@ -157,11 +157,12 @@ class World:
     def vms(self, host: LabHost) -> dict[str, str]:
         """The VMs of a host by name, with virsh's word for their state."""
         names = host.run(["virsh", "list", "--all", "--name"]).stdout.decode().split("\n")
-        return {
-            name: host.run(["virsh", "domstate", "--domain", name]).stdout.decode().strip()
-            for name in names
-            if name
-        }
+        found = {}
+        for name in filter(None, names):
+            told = host.run(["virsh", "domstate", "--domain", name], check=False)
+            if told.returncode == 0:  # else it went away since it was listed
+                found[name] = told.stdout.decode().strip()
+        return found
 
     def pools(self, host: LabHost) -> set[str]:
         """The storage pools of a host."""

@@ -82,6 +82,12 @@ CASES: dict[str, tuple[Speaks, ...]] = {
             request=clone_request(macs=("52:54:00:00:00:01",)),
             silent_request=clone_request(macs=("52:54:00:00:00:09",)),
         ),
+        Speaks(
+            BLOCK,
+            "given twice",
+            vm=WEB.with_nic(mac="52:54:00:00:00:02"),
+            request=clone_request(macs=("52:54:00:00:0a:08", "52:54:00:00:0A:08")),
+        ),
     ),
     "VM_NOT_SHUT_OFF": tuple(
         Speaks(BLOCK, state.value.replace("_", " "), vm=WEB.in_state(state))

@@ -42,6 +42,7 @@ LISTED = (
     "devices/graphics/@tlsPort",
     "devices/graphics/@websocket",
     "devices/graphics/@autoport",
+    "devices/graphics/(listen/)?@socket",
     "devices/(serial|console|parallel)/source/@path",
     "devices/channel/source(/@path|/@mode)?",
     "devices/(serial|console|parallel|channel)/log/@file",
@@ -74,6 +75,8 @@ DEVICES = (
     "</graphics>",
     "<graphics type='vnc' port='-1' autoport='yes'/>",
     "<graphics type='egl-headless'/>",
+    "<graphics type='vnc' socket='/run/web.vnc'><listen type='socket' socket='/run/web.vnc'/>"
+    "</graphics>",
     "<serial type='pty'><target port='0'/></serial>",
     "<serial type='file'><source path='/var/log/web.log' append='on'/><target port='1'/></serial>",
     "<serial type='unix'><source mode='bind' path='/run/web.sock'/><target port='2'/>"
@@ -104,6 +107,7 @@ ELEMENTS = (
     "<sysinfo type='smbios'><system><entry name='uuid'>11111111-2222-4333-8444-555555555555</entry>"
     "<entry name='serial'>web</entry></system></sysinfo>",
     "<seclabel type='dynamic' model='selinux' relabel='yes'/>",
+    "<seclabel type='none' model='apparmor'/>",
     "<seclabel type='static' model='selinux'><label>system_u:x</label></seclabel>",
     "<cpu mode='host-model'><topology sockets='1' cores='2' threads='1'/></cpu>",
     "<clock offset='utc'><timer name='rtc' tickpolicy='catchup'/></clock>",
@@ -164,7 +168,7 @@ def test_every_identity_in_the_table_is_new_or_gone(text: str) -> None:
         assert entry.text == NEW.uuid
     for graphics in root.findall("devices/graphics[@type='vnc']"):
         assert graphics.get("port", "-1") == "-1"
-        assert graphics.get("autoport") == "yes"
+        assert graphics.get("autoport") == (None if graphics.get("socket") else "yes")
 
 
 @given(domains())
@@ -173,6 +177,8 @@ def test_a_clones_files_and_sockets_are_its_own(text: str) -> None:
     own = [
         *(s.get("path") for s in root.findall("devices/serial/source[@path]")),
         *(log.get("file") for log in root.findall("devices/serial/log")),
+        *(g.get("socket") for g in root.findall("devices/graphics[@socket]")),
+        *(g.get("socket") for g in root.findall("devices/graphics/listen[@socket]")),
     ]
 
     assert all("web-clone" in str(path) for path in own)
@@ -192,6 +198,19 @@ def test_every_row_says_why_and_has_a_path_of_its_own() -> None:
     assert len({row.path for row in TABLE}) == len(TABLE)
     assert all(row.why for row in TABLE)
     assert {row.action for row in TABLE} == set(Action)
+
+
+def test_a_tap_its_owner_made_is_kept_and_one_libvirt_made_is_not() -> None:
+    text = a_vm().with_device(NICS[2]).with_device(NICS[3]).xml()
+    targets = renewed(text).findall("devices/interface/target")
+
+    assert [target.get("dev") for target in targets] == ["mytap"]
+
+
+def test_a_vm_that_wants_no_label_gets_none() -> None:
+    text = a_vm().with_element("<seclabel type='none' model='selinux'/>").xml()
+
+    assert renewed(text).find("seclabel[@type='none']") is not None
 
 
 def test_a_serial_number_guests_mount_by_is_kept() -> None:

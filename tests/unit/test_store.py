@@ -10,6 +10,7 @@ import stat
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import Any
 
@@ -304,21 +305,37 @@ def test_many_threads_write_and_nothing_is_lost(store: OperationStore) -> None:
     assert [event.seq for event in store.events(op.id)] == list(range(1, 81))
 
 
-def test_of_many_processes_that_claim_one_vm_exactly_one_gets_it(tmp_path: Path) -> None:
-    path = tmp_path / "twinship.db"
-    with multiprocessing.get_context("fork").Pool(4) as pool:
-        answers = pool.starmap(_claim, [(path, number) for number in range(8)])
+ROUNDS, RACERS = 25, 4
 
-    opened = Database(path)
-    operations = OperationStore(opened).all()
-    opened.close()
-    assert sorted(answers) == ["busy"] * 7 + ["mine"]
-    assert len(operations) == 1
+
+def test_many_processes_make_one_database_and_exactly_one_gets_the_claim(tmp_path: Path) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    barrier, answers = spawn.Barrier(RACERS), spawn.Queue()
+    racers = [
+        spawn.Process(target=_race, args=(tmp_path, number, barrier, answers))
+        for number in range(RACERS)
+    ]
+    for racer in racers:
+        racer.start()
+    told = sorted(answers.get(timeout=60) for _ in range(ROUNDS * RACERS))
+    for racer in racers:
+        racer.join(60)
+
+    assert told == sorted(["mine"] * ROUNDS + ["busy"] * ROUNDS * (RACERS - 1))
+
+
+def _race(directory: Path, number: int, barrier: threading.Barrier, answers: Queue[str]) -> None:
+    """In a process of its own: makes the same new database as the others, at the same moment."""
+    for round_ in range(ROUNDS):
+        barrier.wait(60)
+        answers.put(_claim(directory / f"{round_}.db", number))
 
 
 def _claim(path: Path, number: int) -> str:
-    """In a process of its own, which also races for making the database."""
-    opened = Database(path)
+    try:
+        opened = Database(path)
+    except TwinshipError as error:
+        return error.cause
     try:
         OperationStore(opened).create(an_operation(id=f"op-{number}", resources=("vm/1",)))
     except Busy:

@@ -82,9 +82,12 @@ def macs_fit(case: CloneCase) -> Problem | None:
 @TABLE.row("CLONE_MAC_TAKEN")
 def macs_are_free(case: CloneCase) -> Iterator[Problem]:
     """A MAC address already used by a VM of the host would be on the link twice."""
-    for mac in case.request.macs:
-        if mac.lower() in case.facts.macs:
+    given = [mac.lower() for mac in case.request.macs]
+    for mac in dict.fromkeys(given):
+        if mac in case.facts.macs:
             yield Problem(f"the MAC address {mac} is already in use", object="mac")
+        elif given.count(mac) > 1:
+            yield Problem(f"the MAC address {mac} is given twice", object="mac")
 
 
 @TABLE.row("VM_NOT_SHUT_OFF")

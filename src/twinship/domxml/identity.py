@@ -94,13 +94,16 @@ def _vsock(root: etree._Element, _new: NewIdentity) -> None:
         cid.attrib.pop("address", "")
 
 
-def _graphics(root: etree._Element, _new: NewIdentity) -> None:
+def _graphics(root: etree._Element, new: NewIdentity) -> None:
     for graphics in root.findall("devices/graphics"):
         if graphics.get("type") not in ("vnc", "spice"):
             continue
         for port in ("port", "tlsPort", "websocket"):
             if int(graphics.get(port, "-1")) > 0:
                 graphics.set(port, "-1")
+        for holder in (graphics, *graphics.findall("listen")):
+            if socket := holder.get("socket"):
+                holder.set("socket", _renamed(socket, new.old_name, new.name))
         if graphics.get("socket") is None:
             graphics.set("autoport", "yes")
 
@@ -136,7 +139,7 @@ def _nvram(root: etree._Element, new: NewIdentity) -> None:
 
 def _security(root: etree._Element, _new: NewIdentity) -> None:
     for label in root.findall("seclabel"):
-        if label.get("type") != "static":
+        if label.get("type", "dynamic") == "dynamic":
             _remove(label)
 
 
@@ -163,7 +166,7 @@ TABLE: tuple[Row, ...] = (
         _interface_ids,
     ),
     Row("devices/vsock/cid", Action.DROP, "a context id is one guest's", _vsock),
-    Row("devices/graphics/@port", Action.DROP, "one listener a port", _graphics),
+    Row("devices/graphics/@{port,socket}", Action.RENEW, "one listener a port", _graphics),
     Row(
         "devices/{serial,console,parallel,channel}",
         Action.RENEW,

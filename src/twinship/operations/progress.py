@@ -70,19 +70,16 @@ class Reporter:
             )
 
     def finish(self) -> Progress:
-        """All is done: 100 percent, once."""
+        """All is done: 100 percent, once; shown with the operation's end."""
         with self._lock:
             last = self._progress
-            self._set(
-                Progress(
-                    phase="done",
-                    percent=100.0,
-                    bytes_done=last.bytes_total,
-                    bytes_total=last.bytes_total,
-                    rate=last.rate,
-                    eta_s=0.0,
-                ),
-                store=False,
+            self._progress = Progress(
+                phase="done",
+                percent=100.0,
+                bytes_done=last.bytes_total,
+                bytes_total=last.bytes_total,
+                rate=last.rate,
+                eta_s=0.0,
             )
             return self._progress
 

@@ -7,6 +7,8 @@ transaction (``BEGIN IMMEDIATE``), so that what they read first still holds when
 from __future__ import annotations
 
 import os
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -113,10 +115,27 @@ def _prepare(raw: Any, _record: Any) -> None:
     raw.isolation_level = None  # our own BEGIN, see _begin
     cursor = raw.cursor()
     cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
-    cursor.execute("PRAGMA journal_mode=WAL")
+    _write_ahead(cursor)
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.close()
+
+
+def _write_ahead(cursor: sqlite3.Cursor) -> None:
+    """Switches to WAL mode, which a new database is not in yet.
+
+    SQLite's busy timeout does not cover this switch: of several processes that make one database
+    some are told at once that it is locked (measured: 1 or 2 in 100 openings by six processes).
+    """
+    deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 def _begin(connection: sa.Connection) -> None:

@@ -25,6 +25,7 @@ from twinship.model.errors import HostUnreachable, HypervisorError, TwinshipErro
 from twinship.operations.job import Job
 
 POLL_S = 0.05
+BREAK_OFF_AFTER_S = 3.0
 MOST_SLICES = 4
 DIRECT_ALIGNMENT = 4096
 LOST_HINT = "see the QEMU log on the host (/var/log/libvirt/qemu), and the space left in the pool"
@@ -123,7 +124,13 @@ def carry_across(
         )
         try:
             move = jobs.Move(source, target, carrier.uuid, order)
-            watch_move(job, move, (source, target), stall_s=stall_s)
+            watch_move(
+                job,
+                move,
+                (source, target),
+                stall_s=stall_s,
+                break_off=lambda: end_carriers(carrier.uuid, source),
+            )
         except HypervisorError as error:
             if _direct_refused(error):
                 end_carriers(carrier.uuid, source, target)
@@ -244,16 +251,26 @@ def _until_gone(
 
 
 def watch_move(
-    job: Job, move: jobs.Move, ends: tuple[Connection, Connection], *, stall_s: float
+    job: Job,
+    move: jobs.Move,
+    ends: tuple[Connection, Connection],
+    *,
+    stall_s: float,
+    break_off: Callable[[], None] | None = None,
 ) -> int:
     """Follows a move to its end, reporting progress; returns the bytes that went over.
 
     A cancel, ``stall_s`` without a byte, or a host that stops answering, stops it: a move whose
     target cannot be asked at the end could leave the VM running twice. The error is raised once
     libvirt has ended the move.
+
+    QEMU cannot give up a disk's mirror while its connection hangs: over a dead link that takes
+    until the link is back or TCP gives up (minutes; measured). ``break_off`` ends it sooner where
+    there is nothing to lose; a VM that serves runs on meanwhile.
     """
     most, last, moved_at = 0, -1, job.clock.monotonic()
     stopped: TwinshipError | None = None
+    stopped_at = 0.0
     while not move.wait(POLL_S):
         stats = move.stats()
         now = job.clock.monotonic()
@@ -263,6 +280,9 @@ def watch_move(
             most = max(most, stats.done_bytes)
             job.progress.bytes(stats.done_bytes, stats.done_bytes + stats.left_bytes)
         if stopped is not None:
+            if break_off is not None and now - stopped_at > BREAK_OFF_AFTER_S:
+                break_off()
+                stopped_at = now
             continue
         if job.cancelled():
             stopped = _cancelled(job)
@@ -275,6 +295,8 @@ def watch_move(
         else:
             stopped = _silent_end(ends)
         if stopped is not None:
+            stopped_at = now
+            job.progress.phase(f"stopping the move: {stopped.message}")
             move.abort()
     try:
         move.finish()
