@@ -162,6 +162,7 @@ def daemon(host: str, action: str) -> None:
 @click.option("--dirty", type=Rate(), help="Memory the guest writes: 20MB/s.")
 @click.option("--writes", type=Rate(), help="What it writes to its disks: 100kB/s.")
 @click.option("--uefi", is_flag=True, help="UEFI firmware instead of BIOS.")
+@click.option("--rom", is_flag=True, help="The ROM guest instead: no Linux, checks its memory.")
 @click.option("--start", is_flag=True, help="Start it.")
 def guest(
     name: str,
@@ -174,23 +175,31 @@ def guest(
     dirty: int | None,
     writes: int | None,
     uefi: bool,
+    rom: bool,
     start: bool,
 ) -> None:
     """Make a small Linux VM that ticks: it is up in seconds and tells how long it stood still.
+
+    With --rom it is a VM without an operating system, up at once, that writes over its memory in a
+    fixed order and says on its console when a page does not hold what it wrote.
 
     \b
     Examples:
       twinship lab guest web --disk 1GiB --data 200MB
       twinship lab guest busy --host lab2 --shared 64MiB --dirty 20MB/s --start
+      twinship lab guest strict --rom --memory 32MiB --dirty 20MB/s --start
     """
+    if rom and (uefi or writes):
+        raise UsageError("--rom excludes --uefi and --writes")
     with _lab() as opened:
-        from twinship_lab.guests import GuestSpec, Load, NewDisk, create_guest
+        from twinship_lab.guests import GuestSpec, Load, NewDisk, RomLoad, create_guest
 
         spec = GuestSpec(
             disks=tuple(NewDisk(size_bytes=size, format=form, data_bytes=data) for size in disks),
             shared=(opened.share(name, shared),) if shared is not None else (),
             memory_mib=max(1, memory // 2**20),
             load=Load(dirty_bytes_s=dirty or 0, disk_bytes_s=writes or 0),
+            rom=RomLoad(dirty_bytes_s=dirty or 0) if rom else None,
             uefi=uefi,
             start=start,
         )

@@ -3,6 +3,7 @@
 from twinship_lab.guests.accel import acceleration
 from twinship_lab.guests.create import GuestSpec, NewDisk, create_guest
 from twinship_lab.guests.micro import Load, MicroGuest, build
+from twinship_lab.guests.rom import RomLoad
 from twinship_lab.guests.xml import FileDisk, Firmware, micro_domain
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "Load",
     "MicroGuest",
     "NewDisk",
+    "RomLoad",
     "acceleration",
     "build",
     "create_guest",

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from twinship_lab.guests.accel import acceleration
 from twinship_lab.guests.micro import Load, build
-from twinship_lab.guests.xml import Disk, FileDisk, Firmware, micro_domain
+from twinship_lab.guests.rom import RomLoad, build_rom
+from twinship_lab.guests.xml import Disk, FileDisk, Firmware, micro_domain, rom_domain
 from twinship_lab.host import LabHost
 from twinship_lab.storage import SharedDisk
 
@@ -28,12 +29,16 @@ class NewDisk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuestSpec:
-    """What to make. ``shared`` disks are already served to all hosts."""
+    """What to make. ``shared`` disks are already served to all hosts.
+
+    With ``rom`` it is the ROM guest, which does not look at ``load``, ``uefi`` or its disks.
+    """
 
     disks: tuple[NewDisk, ...] = ()
     shared: tuple[SharedDisk, ...] = ()
     memory_mib: int = 256
     load: Load = field(default_factory=Load)
+    rom: RomLoad | None = None
     uefi: bool = False
     start: bool = False
 
@@ -43,12 +48,22 @@ def create_guest(host: LabHost, cache: Path, name: str, spec: GuestSpec) -> None
 
     Raises :class:`twinship_lab.LabError` with what the host's tools said.
     """
-    guest = build(cache)
     disks: list[Disk] = list(spec.shared)
     for disk in spec.disks:
         disks.append(_made(host, name, disk, len(disks)))
     if spec.disks:
         host.run(["virsh", "-q", "pool-refresh", "default"])
+    xml = _domain(cache, name, spec, tuple(disks))
+    host.run(["virsh", "-q", "define", "--validate", "/dev/stdin"], input=xml.encode())
+    if spec.start:
+        host.run(["virsh", "-q", "start", "--domain", name])
+
+
+def _domain(cache: Path, name: str, spec: GuestSpec, disks: tuple[Disk, ...]) -> str:
+    if spec.rom is not None:
+        rom = build_rom(cache, spec.rom, spec.memory_mib * 2**20)
+        return rom_domain(name, rom, memory_mib=spec.memory_mib, disks=disks)
+    guest = build(cache)
     firmware = None
     if spec.uefi:
         firmware = Firmware(
@@ -56,18 +71,15 @@ def create_guest(host: LabHost, cache: Path, name: str, spec: GuestSpec) -> None
             template=OVMF / "OVMF_VARS_4M.fd",
             nvram=f"{NVRAM}/{name}_VARS.fd",
         )
-    xml = micro_domain(
+    return micro_domain(
         name,
         guest,
         accel=acceleration(cache, guest),
         memory_mib=spec.memory_mib,
-        disks=tuple(disks),
+        disks=disks,
         load=spec.load,
         firmware=firmware,
     )
-    host.run(["virsh", "-q", "define", "--validate", "/dev/stdin"], input=xml.encode())
-    if spec.start:
-        host.run(["virsh", "-q", "start", "--domain", name])
 
 
 def _made(host: LabHost, name: str, disk: NewDisk, number: int) -> FileDisk:

@@ -43,12 +43,7 @@ def micro_domain(
     firmware: Firmware | None = None,
 ) -> str:
     """A VM that boots the micro guest: virtio disks from vda on, a serial console, an agent."""
-    root = Tree.Element("domain", type=accel)
-    _text(root, "name", name)
-    _text(root, "memory", str(memory_mib), unit="MiB")
-    _text(root, "vcpu", "1")
-    os = Tree.SubElement(root, "os")
-    _text(os, "type", "hvm", arch="x86_64", machine="q35")
+    root, os = _head(name, accel, memory_mib)
     if firmware is not None:
         _text(os, "loader", str(firmware.code), readonly="yes", type="pflash")
         _text(os, "nvram", firmware.nvram, template=str(firmware.template))
@@ -58,6 +53,34 @@ def micro_domain(
     Tree.SubElement(Tree.SubElement(root, "features"), "acpi")
     Tree.SubElement(root, "clock", offset="utc")
     _text(root, "on_crash", "destroy")
+    devices = _devices(root, name, disks)
+    channel = Tree.SubElement(devices, "channel", type="unix")
+    Tree.SubElement(channel, "target", type="virtio", name="org.qemu.guest_agent.0")
+    return Tree.tostring(root, encoding="unicode")
+
+
+def rom_domain(name: str, rom: Path, *, memory_mib: int, disks: tuple[Disk, ...] = ()) -> str:
+    """A VM whose firmware is the ROM guest. Emulated, so that its timer tells the same anywhere."""
+    root, os = _head(name, "qemu", memory_mib)
+    _text(os, "loader", str(rom), readonly="yes", type="rom")
+    _text(root, "on_crash", "destroy")
+    _devices(root, name, disks)
+    return Tree.tostring(root, encoding="unicode")
+
+
+def _head(name: str, accel: str, memory_mib: int) -> tuple[Tree.Element, Tree.Element]:
+    """The domain, and its ``<os>``."""
+    root = Tree.Element("domain", type=accel)
+    _text(root, "name", name)
+    _text(root, "memory", str(memory_mib), unit="MiB")
+    _text(root, "vcpu", "1")
+    os = Tree.SubElement(root, "os")
+    _text(os, "type", "hvm", arch="x86_64", machine="q35")
+    return root, os
+
+
+def _devices(root: Tree.Element, name: str, disks: tuple[Disk, ...]) -> Tree.Element:
+    """The disks, and a serial console that is logged."""
     devices = Tree.SubElement(root, "devices")
     Tree.SubElement(devices, "controller", type="usb", model="none")
     for number, disk in enumerate(disks):
@@ -65,10 +88,8 @@ def micro_domain(
     serial = Tree.SubElement(devices, "serial", type="pty")
     Tree.SubElement(serial, "log", file=f"{LOG_DIRECTORY}/{_file_name(name)}.console", append="on")
     Tree.SubElement(serial, "target", type="isa-serial", port="0")
-    channel = Tree.SubElement(devices, "channel", type="unix")
-    Tree.SubElement(channel, "target", type="virtio", name="org.qemu.guest_agent.0")
     Tree.SubElement(devices, "memballoon", model="none")
-    return Tree.tostring(root, encoding="unicode")
+    return devices
 
 
 def _disk(disk: Disk, target: str) -> Tree.Element:
