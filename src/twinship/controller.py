@@ -318,6 +318,7 @@ class Controller:
             finally:
                 ended.set()
 
+        self._connections.release()
         thread = threading.Thread(target=run, name=f"operation-{job.op.id}")
         thread.start()
         # Not join(): in Python 3.11 one that is interrupted takes the thread for ended.

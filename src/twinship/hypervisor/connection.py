@@ -1,7 +1,10 @@
-"""Connections to hosts: opened with a bound, kept alive, shared by all threads of a process.
+"""Connections to hosts: opened with a bound, kept alive, each used by one thread at a time.
 
 A host that stops answering closes its connection after ``keepalive_interval_s x
-(keepalive_count + 1)`` seconds; every call on it then fails, so that no call waits for ever.
+(keepalive_count + 1)`` seconds; the call under way on it then fails, so that no call waits for
+ever. Of two calls under way only one would: libvirt 9.0's client wakes the thread that reads the
+socket, which hands over to the next one that waits, and that one is never told (measured: a lookup
+beside a migration on a link that was cut hung until the link was back).
 """
 
 from __future__ import annotations
@@ -22,11 +25,13 @@ _loop: threading.Thread | None = None
 
 
 class Connection:
-    """An open connection to one host."""
+    """An open connection to one host, for the thread that got it."""
 
-    def __init__(self, record: HostRecord, raw: Any) -> None:
+    def __init__(self, record: HostRecord, raw: Any, pool: Connections) -> None:
         self.record = record
         self.raw = raw
+        self.user: threading.Thread | None = threading.current_thread()
+        self._pool = pool
 
     @property
     def name(self) -> str:
@@ -40,6 +45,10 @@ class Connection:
         except libvirt.libvirtError:
             return False
 
+    def mine(self) -> Connection:
+        """The connection to the same host for the calling thread. Raises as ``Connections.get``."""
+        return self._pool.get(self.record)
+
     def close(self) -> None:
         """Closes it; what was marked to die with this connection dies."""
         try:
@@ -49,40 +58,59 @@ class Connection:
 
 
 class Connections:
-    """One connection a host, opened on first use and again after it broke."""
+    """Opened on first use and again after they broke; one that no thread uses is used again."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
         self._lock = threading.Lock()
-        self._open: dict[str, Connection] = {}
+        self._open: list[Connection] = []
 
     def get(self, record: HostRecord) -> Connection:
-        """The connection to a host.
+        """The calling thread's connection to a host, its own until it ends or releases it.
 
         Raises :class:`HostUnreachable` when it does not open within ``connect_timeout_s``.
         """
+        me = threading.current_thread()
         with self._lock:
-            known = self._open.get(record.name)
-        if known is not None:
-            if known.record.uri == record.uri and known.alive():
-                return known
-            self.forget(record.name)
-        fresh = Connection(record, _open_bounded(record, self._config))
+            broken = [known for known in self._open if not known.alive()]
+            self._open = [known for known in self._open if known.alive()]
+            fit = [known for known in self._open if known.record == record]
+            found = next((known for known in fit if known.user is me), None)
+            found = found or next((known for known in fit if _unused(known)), None)
+            if found is not None:
+                found.user = me
+        for known in broken:
+            known.close()
+        if found is not None:
+            return found
+        fresh = Connection(record, _open_bounded(record, self._config), self)
         with self._lock:
-            self._open[record.name] = fresh
+            self._open.append(fresh)
         return fresh
 
-    def forget(self, name: str) -> None:
-        """Closes the connection to a host, if there is one."""
+    def release(self) -> None:
+        """The calling thread needs its connections no more; others may have them."""
         with self._lock:
-            known = self._open.pop(name, None)
-        if known is not None:
+            for known in self._open:
+                if known.user is threading.current_thread():
+                    known.user = None
+
+    def forget(self, name: str) -> None:
+        """Closes the connections to a host."""
+        with self._lock:
+            gone = [known for known in self._open if known.record.name == name]
+            self._open = [known for known in self._open if known.record.name != name]
+        for known in gone:
             known.close()
 
     def close(self) -> None:
         """Closes all."""
-        for name in list(self._open):
+        for name in {known.record.name for known in self._open}:
             self.forget(name)
+
+
+def _unused(connection: Connection) -> bool:
+    return connection.user is None or not connection.user.is_alive()
 
 
 def _open_bounded(record: HostRecord, config: Config) -> Any:

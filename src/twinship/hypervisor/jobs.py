@@ -12,7 +12,7 @@ from twinship.domxml.document import parse
 from twinship.hypervisor.connection import Connection
 from twinship.hypervisor.translate import translated
 from twinship.hypervisor.vms import need
-from twinship.model.errors import HypervisorError, TwinshipError
+from twinship.model.errors import TwinshipError
 
 UNLIMITED_MIB_S = 0
 
@@ -129,7 +129,7 @@ class Move:
         self._target = target
         self._uuid = uuid
         self._order = order
-        self._error: libvirt.libvirtError | None = None
+        self._error: TwinshipError | None = None
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._perform, name=f"move-{uuid}", daemon=True)
         self._thread.start()
@@ -166,9 +166,7 @@ class Move:
     def finish(self) -> None:
         """Raises what the move ended with, if it was an error. Call after :meth:`wait`."""
         if self._error is not None:
-            raise translated(
-                self._error, f"move VM {self._order.name} to {self._target.name}"
-            ) from self._error
+            raise self._error
 
     def _perform(self) -> None:
         order = self._order
@@ -196,11 +194,13 @@ class Move:
         if order.rate:
             params[libvirt.VIR_MIGRATE_PARAM_BANDWIDTH] = max(1, order.rate // 2**20)
         try:
-            need(self._source, self._uuid).migrate3(self._target.raw, params, flags)
+            # Connections of this thread's own: the caller's are for watching.
+            source, target = self._source.mine(), self._target.mine()
+            need(source, self._uuid).migrate3(target.raw, params, flags)
         except libvirt.libvirtError as error:
+            self._error = translated(error, f"move VM {order.name} to {self._target.name}")
+        except TwinshipError as error:
             self._error = error
-        except HypervisorError as error:
-            self._error = libvirt.libvirtError(error.cause or error.message)
         finally:
             self._ended.set()
 

@@ -300,7 +300,7 @@ def watch_move(
             move.abort()
     try:
         move.finish()
-    except HypervisorError:
+    except TwinshipError:
         if stopped is not None:
             raise stopped from None
         raise
