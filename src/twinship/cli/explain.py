@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import difflib
+from typing import Any
 
 import click
 
+from twinship.clone.checks import TABLE as CLONE
+from twinship.lifecycle.plan import DELETE, START
+from twinship.migrate.checks import TABLE as MIGRATE
+from twinship.model import errors
 from twinship.model.errors import NotFound, TwinshipError
+from twinship.planning.checks import CheckTable
+
+TABLES: dict[str, CheckTable[Any]] = {
+    "clone": CLONE,
+    "migrate": MIGRATE,
+    "vm start": START,
+    "vm delete": DELETE,
+}
 
 
 @click.command()
@@ -29,22 +42,12 @@ def explain(code: str | None) -> None:
 
 
 def _texts() -> dict[str, str]:
-    from twinship.clone.checks import TABLE as CLONE
-    from twinship.lifecycle.plan import DELETE, START
-    from twinship.migrate.checks import TABLE as MIGRATE
-    from twinship.model import errors
-
     texts = {}
     for kind in vars(errors).values():
         if isinstance(kind, type) and issubclass(kind, TwinshipError):
             texts[kind.default_code] = f"{kind.__doc__} Exit code {kind.exit_code}."
-    for verb, rows in (
-        ("clone", CLONE.rows),
-        ("migrate", MIGRATE.rows),
-        ("vm start", START.rows),
-        ("vm delete", DELETE.rows),
-    ):
-        for row in rows:
+    for verb, table in TABLES.items():
+        for row in table.rows:
             text = f"{row.explanation}\n\nA check of {verb}; severity {row.severity.value}."
             texts[row.code] = f"{texts[row.code]}\n\n{text}" if row.code in texts else text
     return texts

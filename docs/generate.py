@@ -1,0 +1,70 @@
+"""Writes the pages of ``docs/reference`` that the program itself knows: run after a change to it.
+
+``python docs/generate.py``; a unit test fails while a page is out of date.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from twinship.cli.explain import TABLES
+from twinship.cli.root import root
+
+REFERENCE = Path(__file__).parent / "reference"
+
+
+def command_line() -> str:
+    """Every command's help."""
+    sections = ["# Command line", "Printed from the program itself: `twinship COMMAND --help`."]
+    for words, text in _helps(root, None, ("twinship",)):
+        sections.append(f"{'##' if len(words) == 1 else '###'} {' '.join(words)}")
+        sections.append(f"```\n{text}\n```")
+    return "\n\n".join(sections) + "\n"
+
+
+def checks() -> str:
+    """Every row of every table of checks."""
+    sections = [
+        "# Checks",
+        "Every row is asked at once, before anything is touched. "
+        "`twinship explain CODE` prints the same.",
+    ]
+    for verb, table in TABLES.items():
+        rows = [
+            f"| `{row.code}` | {row.severity.value} | {' '.join(row.explanation.split())} |"
+            for row in table.rows
+        ]
+        head = "| code | severity | what it asks |\n|---|---|---|"
+        sections += [f"## {verb}", "\n".join([head, *rows])]
+    return "\n\n".join(sections) + "\n"
+
+
+def _helps(
+    command: click.Command, parent: click.Context | None, words: tuple[str, ...]
+) -> list[tuple[tuple[str, ...], str]]:
+    ctx = click.Context(
+        command,
+        parent=parent,
+        info_name=words[-1],
+        terminal_width=100,
+        max_content_width=100,
+        help_option_names=["-h", "--help"],
+    )
+    text = "\n".join(line.rstrip() for line in command.get_help(ctx).splitlines())
+    found = [(words, text)]
+    if isinstance(command, click.Group):
+        for name in command.list_commands(ctx):
+            inner = command.get_command(ctx, name)
+            if inner is not None:
+                found += _helps(inner, ctx, (*words, name))
+    return found
+
+
+PAGES = {"command-line.md": command_line, "checks.md": checks}
+
+
+if __name__ == "__main__":
+    for page, text in PAGES.items():
+        (REFERENCE / page).write_text(text())
