@@ -17,7 +17,7 @@ from benchmarks.ssh import scp_way
 from twinship_lab import Lab, LabHost
 from twinship_lab.guests import GuestSpec, NewDisk, create_guest
 
-ROUNDS = 5
+ROUNDS = 9
 GIB = 2**30
 IMAGES = "/var/lib/libvirt/images"
 
@@ -138,7 +138,7 @@ def offline_move(made: Lab, environment: dict[str, str]) -> list[Claim]:
     flushed: list[float] = []
     create_guest(one, made.cache, "big", spec)
     size = allocated(one, path)
-    for _ in range(3):
+    for _ in range(5):
         forget_caches()
         typed, with_sync = scp_way(one, two, "big", path)
         peer.append(typed)

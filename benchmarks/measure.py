@@ -121,6 +121,7 @@ def record(name: str, claims: list[Claim], notes: dict[str, Any]) -> int:
         ],
     }
     (RESULTS / f"{name}.json").write_text(json.dumps(document, indent=2) + "\n")
+    (RESULTS / f"{name}.md").write_text(table(name, claims))
     draw(name, claims)
     for claim in claims:
         ours = statistics.median(claim.ours)
@@ -132,6 +133,18 @@ def record(name: str, claims: list[Claim], notes: dict[str, Any]) -> int:
             + (f", at most {claim.limit:g}" if claim.limit is not None else ", told only")
         )
     return 0 if all(claim.held for claim in claims) else 1
+
+
+def table(name: str, claims: list[Claim]) -> str:
+    """The claims as a table for people."""
+    rows = [
+        f"| {claim.name} | {claim.peer_name or '-'} | {claim.kind} {claim.figure:.3f} "
+        f"{'' if claim.kind == 'ratio' else claim.unit} | "
+        f"{'told only' if claim.limit is None else f'{claim.limit:g}'} |"
+        for claim in claims
+    ]
+    head = "| what | peer | ours by peer | at most |\n|---|---|---|---|"
+    return "\n".join([f"# {name}, newest run", "", head, *rows]) + "\n"
 
 
 def draw(name: str, claims: list[Claim]) -> None:

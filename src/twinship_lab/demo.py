@@ -126,7 +126,7 @@ def sum_up(story: Story, began: float) -> None:
     for name in ("web.qcow2", "web-2.qcow2"):
         sizes = [_allocated(story, host, name) for host in ("lab1", "lab2")]
         print(f"  {name:<14} {_mib(sizes[0])} allocated on lab1, {_mib(sizes[1])} on lab2")
-    print(f"  everything     {time.monotonic() - began:6.0f} s")
+    print(f"  everything     {time.monotonic() - began:6.0f} s", flush=True)
 
 
 def main() -> int:
