@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from twinship_lab import Lab, LabError, LabHost, LabStatus
 
 
-@click.group()
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def lab() -> None:
     """Real KVM hosts on this one machine, to try and test with.
 
