@@ -57,7 +57,7 @@ def _helps(
     if isinstance(command, click.Group):
         for name in command.list_commands(ctx):
             inner = command.get_command(ctx, name)
-            if inner is not None:
+            if inner is not None and not inner.hidden:
                 found += _helps(inner, ctx, (*words, name))
     return found
 

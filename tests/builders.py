@@ -355,7 +355,7 @@ def move_request(vm: str = "web", target: str = "kvm02", **fields: Any) -> Migra
     return MigrateRequest(vm=vm, target=target, **fields)
 
 
-def a_plan(*resources: str, kind: str = "fake", **spec: Any) -> Plan:
+def a_plan(*resources: str, kind: str = "fake", slots: tuple[str, ...] = (), **spec: Any) -> Plan:
     """A plan for the engine."""
     return Plan(
         kind=kind,
@@ -364,6 +364,7 @@ def a_plan(*resources: str, kind: str = "fake", **spec: Any) -> Plan:
         steps=(Step(id="one", title="one step", host="kvm01"),),
         estimate_s=None,
         resources=resources,
+        slots=slots,
         spec=spec,
     )
 

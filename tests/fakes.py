@@ -11,6 +11,7 @@ from typing import Any
 from twinship.model.errors import HostUnreachable, TwinshipError
 from twinship.model.operation import Operation
 from twinship.operations.job import Job
+from twinship.operations.owner import Life
 from twinship.operations.verb import Decision, Phase, Verdict
 from twinship.store.operations import OperationStore
 
@@ -98,6 +99,10 @@ class FakePhase:
             job.no_way_back()
         return {"made": self.name}
 
+    def observe(self, job: Job) -> dict[str, Any] | None:
+        self.world.act(f"observe {self.name}", job)
+        return {"made": self.name} if self.name in self.world.things else None
+
     def undo(self, job: Job) -> None:
         self.world.act(f"undo {self.name}", job)
         if self.name in self.world.things:
@@ -116,6 +121,10 @@ class FakeVerb:
     kind: str = "fake"
     verdicts: list[Verdict] = field(default_factory=list)
     broken_results: int = 0
+    schema: int = 1
+
+    def upgraded(self, spec: dict[str, Any]) -> dict[str, Any]:
+        return {**spec, "schema": self.schema, "upgraded_from": spec.get("schema", 1)}
 
     def phases(self, spec: dict[str, Any]) -> Sequence[Phase]:
         return [FakePhase(self.world, name, last=name == "define") for name in self.names]
@@ -165,11 +174,13 @@ class FakeDyingStore(OperationStore):
 
 
 class FakeProcesses:
-    """Which process this is, and which still live."""
+    """Which process this is, which still live, and a clock for their leases."""
 
     def __init__(self) -> None:
         self.current = "boot:1:1"
         self.living = {self.current}
+        self.ended: list[str] = []
+        self.time = 0.0
 
     def become(self, number: int) -> None:
         """This process is gone; another one runs on."""
@@ -181,11 +192,20 @@ class FakeProcesses:
         self.current = f"boot:{number}:{number}"
         self.living.add(self.current)
 
-    def this(self) -> str:
+    def now(self) -> float:
+        return self.time
+
+    def me(self) -> str:
         return self.current
 
-    def alive(self, owner: str) -> bool:
-        return owner in self.living
+    def life(self, op: Operation) -> Life:
+        if op.owner not in self.living:
+            return Life.GONE
+        return Life.ALIVE if op.lease_until > self.time else Life.LAPSED
+
+    def end(self, owner: str) -> None:
+        self.ended.append(owner)
+        self.living.discard(owner)
 
 
 def an_error(message: str = "it broke") -> TwinshipError:

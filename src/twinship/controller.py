@@ -13,13 +13,9 @@ its ``state`` and ``error``. What is raised was refused before anything was touc
 
 from __future__ import annotations
 
-import os
 import secrets
-import subprocess
-import sys
-import threading
 import uuid as uuids
-from collections.abc import Callable
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -39,10 +35,10 @@ from twinship.lifecycle.run import EFFECTS, LifecycleVerb
 from twinship.migrate.gather import gather as gather_migrate
 from twinship.migrate.plan import plan_migrate
 from twinship.migrate.run import MigrateVerb
-from twinship.model.errors import Busy, CheckBlocked, Conflict, TwinshipError, UsageError
+from twinship.model.errors import Busy, UsageError
 from twinship.model.host import HostRecord, HostStatus
-from twinship.model.operation import Event, Operation, Progress
-from twinship.model.plan import Plan, Severity
+from twinship.model.operation import Event, Operation
+from twinship.model.plan import Plan
 from twinship.model.request import (
     CloneMode,
     CloneRequest,
@@ -53,14 +49,13 @@ from twinship.model.request import (
 )
 from twinship.model.vm import TickReport, Vm, VmAnswer, VmFacts
 from twinship.operations.engine import Engine
-from twinship.operations.job import Job, Watch
+from twinship.operations.job import Watch
+from twinship.operations.owner import Processes
+from twinship.operations.runner import Runner
 from twinship.planning.binding import changed
 from twinship.store.database import Database
 from twinship.store.hosts import HostStore
-from twinship.store.operations import LostOwnership, OperationStore
-
-WORKER_PATIENCE_S = 7 * 24 * 3600.0
-WATCH_POLL_S = 0.2
+from twinship.store.operations import OperationStore
 
 
 class Controller:
@@ -78,7 +73,22 @@ class Controller:
         self.inventory = Inventory(
             HostStore(self._database), self._connections, self.config, self._clock, local=local
         )
-        self._engine = Engine(self._store, self._verbs(), self._clock)
+        engine = Engine(
+            self._store,
+            self._verbs(),
+            self._clock,
+            Processes(self._database.now, shared=self._database.shared),
+            lease_s=self.config.lease_s,
+            limits=self.config.limits,
+        )
+        self._runner = Runner(
+            engine,
+            self._store,
+            self._clock,
+            state=self.config.state,
+            patience_s=self.config.settle_patience_s,
+            before_thread=self._connections.release,
+        )
 
     def __enter__(self) -> Controller:
         return self
@@ -144,10 +154,10 @@ class Controller:
         self, name: str, *, boot_timeout_s: float | None = None, watch: Watch | None = None
     ) -> Operation:
         """Starts a VM; with ``boot_timeout_s`` waits until its guest is up."""
-        self._recover_orphans()
+        self._runner.recover_orphans()
         vm = self.inventory.find(name)
         case = start_case(self.inventory, vm)
-        operation = self._run(plan_start(case), watch)
+        operation = self._runner.run(plan_start(case), watch)
         if boot_timeout_s is not None and operation.error is None:
             wait_boot(
                 self.inventory.connection(vm.host), vm.uuid, self._clock, timeout_s=boot_timeout_s
@@ -164,10 +174,10 @@ class Controller:
         self, name: str, *, force: bool = False, timeout_s: float = 60, watch: Watch | None = None
     ) -> Operation:
         """Shuts a VM down, or with ``force`` ends it at once."""
-        self._recover_orphans()
+        self._runner.recover_orphans()
         vm = self.inventory.find(name)
         facts = vms.facts(self.inventory.connection(vm.host), vm.uuid)
-        return self._run(plan_stop(facts, force=force, timeout_s=timeout_s), watch)
+        return self._runner.run(plan_stop(facts, force=force, timeout_s=timeout_s), watch)
 
     def vm_delete_plan(self, name: str, *, disks: bool) -> Plan:
         """What deleting a VM would do."""
@@ -175,8 +185,8 @@ class Controller:
 
     def vm_delete(self, name: str, *, disks: bool, watch: Watch | None = None) -> Operation:
         """Undefines a VM; with ``disks`` its own disk files are deleted too."""
-        self._recover_orphans()
-        return self._run(self.vm_delete_plan(name, disks=disks), watch)
+        self._runner.recover_orphans()
+        return self._runner.run(self.vm_delete_plan(name, disks=disks), watch)
 
     # Clone and migrate
 
@@ -185,14 +195,22 @@ class Controller:
         vm = self.inventory.find(request.vm)
         connection = self.inventory.connection(vm.host)
         facts = gather_clone(connection, vm.uuid, request)
+        if not request.name:  # a name that another clone is about to take is not free
+            promised = self._store.claimed(f"name/{vm.host}/")
+            facts = replace(facts, names=facts.names | promised)
         return plan_clone(facts, request, _new_ids(len(facts.summary.nics)))
 
     def clone(
         self, request: CloneRequest, *, wait: bool = True, watch: Watch | None = None
     ) -> Operation:
         """Clones a VM on its host. Raises :class:`CheckBlocked` when a check blocks."""
-        self._recover_orphans()
-        return self._run(self.clone_plan(request), watch, wait=wait)
+        self._runner.recover_orphans()
+        while True:
+            try:
+                return self._runner.run(self.clone_plan(request), watch, wait=wait)
+            except Busy as busy:
+                if request.name or not busy.resource.startswith("name/"):
+                    raise  # else another clone took the free name since: there is a next one
 
     def migrate_plan(self, request: MigrateRequest) -> Plan:
         """What moving would do."""
@@ -212,8 +230,8 @@ class Controller:
         self, request: MigrateRequest, *, wait: bool = True, watch: Watch | None = None
     ) -> Operation:
         """Moves a VM to another host. Raises :class:`CheckBlocked` when a check blocks."""
-        self._recover_orphans()
-        return self._run(self.migrate_plan(request), watch, wait=wait)
+        self._runner.recover_orphans()
+        return self._runner.run(self.migrate_plan(request), watch, wait=wait)
 
     # Operations
 
@@ -227,30 +245,15 @@ class Controller:
 
     def operation_log(self, operation_id: str) -> tuple[Event, ...]:
         """The history of one operation."""
-        self._store.get(operation_id)
-        return self._store.events(operation_id)
+        return self._runner.history(operation_id)
 
     def operation_watch(self, operation_id: str, watch: Watch) -> Operation:
         """Follows an operation of any process until it ends."""
-        last: tuple[Any, Progress] | None = None
-        while True:
-            op = self._store.get(operation_id)
-            if (op.state, op.progress) != last:
-                last = (op.state, op.progress)
-                watch(op)
-            if op.state.ended or (not op.owner and op.state.value == "waiting"):
-                return op
-            self._clock.wait(WATCH_POLL_S)
+        return self._runner.watch(operation_id, watch)
 
     def operation_cancel(self, operation_id: str) -> Operation:
         """Asks an operation to cancel and undo; its owner does so."""
-        op = self._store.get(operation_id)
-        if op.state.ended:
-            raise UsageError(
-                f"operation {operation_id} has ended ({op.state.value})", code="OPERATION_ENDED"
-            )
-        self._store.request_cancel(operation_id)
-        return self._store.get(operation_id)
+        return self._runner.cancel(operation_id)
 
     def operation_resume(
         self,
@@ -260,13 +263,15 @@ class Controller:
         watch: Watch | None = None,
     ) -> Operation:
         """Goes on with an operation whose process is gone: finishes or undoes it."""
-        job = self._engine.take_over(self._store.get(operation_id), watch)
-        patience = self.config.settle_patience_s if patience_s is None else patience_s
-        return self._drive(job, lambda: self._engine.recover(job, patience_s=patience))
+        return self._runner.resume(operation_id, patience_s=patience_s, watch=watch)
+
+    def operation_work(self, operation_id: str) -> Operation:
+        """Goes on with an operation as a worker, which waits as long as it takes."""
+        return self._runner.work(operation_id)
 
     def operation_orphans(self) -> tuple[Operation, ...]:
         """Unfinished operations that no process works on."""
-        return self._engine.orphans()
+        return self._runner.orphans()
 
     # Inside
 
@@ -292,104 +297,6 @@ class Controller:
         asked = dict(spec["request"])
         asked.update(mode=MigrateMode(asked["mode"]), storage=StorageWay(asked["storage"]))
         return changed(spec["binding"], self.migrate_plan(MigrateRequest(**asked)).binding)
-
-    def _run(self, plan: Plan, watch: Watch | None, *, wait: bool = True) -> Operation:
-        _refuse_blocked(plan, self._busy_with)
-        job = self._engine.submit(plan, watch, owned=wait)
-        if not wait:
-            self._leave_worker(job.op.id)
-            return job.op
-        patience = self.config.settle_patience_s
-        operation = self._drive(job, lambda: self._engine.run(job, patience_s=patience))
-        if not operation.state.ended:
-            self._leave_worker(operation.id)
-        return operation
-
-    def _drive(self, job: Job, work: Callable[[], Operation]) -> Operation:
-        """Runs the work in a thread, so that Ctrl-C reaches this one: it asks to cancel."""
-        box: list[Operation | BaseException] = []
-        ended = threading.Event()
-
-        def run() -> None:
-            try:
-                box.append(work())
-            except BaseException as error:  # noqa: BLE001 - handed to the caller's thread below
-                box.append(error)
-            finally:
-                ended.set()
-
-        self._connections.release()
-        thread = threading.Thread(target=run, name=f"operation-{job.op.id}")
-        thread.start()
-        # Not join(): in Python 3.11 one that is interrupted takes the thread for ended.
-        while not ended.is_set():
-            try:
-                ended.wait()
-            except KeyboardInterrupt:
-                job.request_cancel()
-        thread.join()
-        outcome = box[0]
-        if isinstance(outcome, BaseException):
-            raise outcome
-        return outcome
-
-    def _leave_worker(self, operation_id: str) -> None:
-        """Starts a process of its own that goes on with the operation when this one is gone."""
-        command = [sys.executable, "-m", "twinship", "operation", "resume", operation_id]
-        environment = {**os.environ, "TWINSHIP_STATE_DIR": str(self.config.state)}
-        subprocess.Popen(
-            [*command, "--patience", str(int(WORKER_PATIENCE_S))],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-
-    def _recover_orphans(self) -> None:
-        """Settles what killed processes left, as far as it can be settled now."""
-        for op in self._engine.orphans():
-            try:
-                job = self._engine.take_over(op)
-                self._engine.recover(job, patience_s=0)
-            except LostOwnership:
-                continue  # another process was quicker
-            except UsageError:
-                continue  # it ended, or found an owner, meanwhile
-
-    def _busy_with(self, plan: Plan) -> Busy | None:
-        for resource in plan.resources:
-            holder = self._store.holder(resource)
-            if holder is not None:
-                op = self._store.get(holder)
-                return Busy(
-                    f"{resource.replace('/', ' ', 1)} is in use by operation {op.id} ({op.title})",
-                    hint=f"wait for it (twinship operation watch {op.id}) or cancel it",
-                )
-        return None
-
-
-def _refuse_blocked(plan: Plan, busy: Callable[[Plan], Busy | None]) -> None:
-    """Raises for a plan that a check blocks; another operation on the VM is the better reason."""
-    blocks = [check for check in plan.checks if check.severity is Severity.BLOCK]
-    if not blocks:
-        return
-    other = busy(plan)
-    if other is not None:
-        raise other
-    first = blocks[0]
-    more = f" (and {len(blocks) - 1} more)" if len(blocks) > 1 else ""
-    kind: type[TwinshipError] = Conflict if first.code in _CONFLICTS else CheckBlocked
-    error = kind(
-        f"cannot {plan.title}",
-        code=first.code,
-        cause="; ".join(block.message for block in blocks),
-        hint=first.hint or f"see all of it with --dry-run{more}",
-    )
-    raise error
-
-
-_CONFLICTS = frozenset({"CLONE_NAME_TAKEN", "CLONE_UUID_TAKEN", "NAME_TAKEN", "DISK_EXISTS"})
 
 
 def _new_ids(nics: int) -> NewIds:

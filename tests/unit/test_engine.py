@@ -36,6 +36,7 @@ from twinship.store.operations import LostOwnership, OperationStore
 EVERYTHING = ["a", "b", "define", "start"]
 VM = "vm/web"
 State = OperationState
+LEASE_S = 20.0
 
 
 @pytest.fixture(scope="module")
@@ -46,11 +47,8 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
 
 
 @pytest.fixture
-def processes(monkeypatch: pytest.MonkeyPatch) -> FakeProcesses:
-    fake = FakeProcesses()
-    monkeypatch.setattr("twinship.operations.engine.this_process", fake.this)
-    monkeypatch.setattr("twinship.operations.engine.alive", fake.alive)
-    return fake
+def processes() -> FakeProcesses:
+    return FakeProcesses()
 
 
 @pytest.fixture
@@ -76,7 +74,14 @@ class Desk:
         self.engine = self.engine_on(self.store)
 
     def engine_on(self, store: OperationStore) -> Engine:
-        return Engine(store, {"fake": self.verb}, self.clock)
+        return Engine(
+            store,
+            {"fake": self.verb},
+            self.clock,
+            self.processes,
+            lease_s=LEASE_S,
+            limits={"in": 2, "total": 3},
+        )
 
     def submit(self, *resources: str) -> Job:
         return self.engine.submit(a_plan(*(resources or (VM,))), self.seen.append)
@@ -109,7 +114,7 @@ class Desk:
     def tidy(self) -> None:
         """Ends what a test left unfinished: the database is shared."""
         for op in self.store.all(unfinished=True):
-            taken = self.store.take_over(op.id, op.fence, "tidy", self.clock.now())
+            taken = self.store.take_over(op.id, op.fence, "tidy", 0.0, self.clock.now())
             self.store.update(taken, self.clock.now(), state=State.FAILED)
 
 
@@ -246,7 +251,15 @@ def test_after_the_point_of_no_return_an_error_goes_forward(desk: Desk) -> None:
 
     assert op.state is State.SUCCEEDED
     assert op.error is None
-    assert desk.world.log == ["do a", "do b", "do define", "do start", "look", "do start"]
+    assert desk.world.log == [
+        "do a",
+        "do b",
+        "do define",
+        "do start",
+        "look",
+        "observe start",
+        "do start",
+    ]
 
 
 # What cannot be undone at once
@@ -259,7 +272,7 @@ def test_undoing_is_tried_again_before_a_person_is_called(desk: Desk) -> None:
 
     assert op.state is State.FAILED
     assert desk.world.things == []
-    assert desk.kinds(op).count("undo_failed") == 2
+    assert desk.kinds(op).count("settling_failed") == 2
     assert len(desk.clock.waits) == 2
 
 
@@ -537,7 +550,7 @@ def test_a_kind_this_version_does_not_know_is_said(desk: Desk) -> None:
 
     with pytest.raises(TwinshipError) as unknown:
         desk.engine.run(job, patience_s=1)
-    assert unknown.value.code == "OPERATION_KIND"
+    assert unknown.value.code == "OPERATION_NEWER"
 
 
 # Two owners
@@ -547,7 +560,7 @@ def test_an_owner_that_was_replaced_stops_at_its_next_write_and_undoes_nothing(
     desk: Desk,
 ) -> None:
     def lose(job: Job) -> None:
-        desk.store.take_over(job.op.id, job.op.fence, "boot:2:2", desk.clock.now())
+        desk.store.take_over(job.op.id, job.op.fence, "boot:2:2", LEASE_S, desk.clock.now())
 
     desk.world.hooks["do a"] = lose
     job = desk.submit()
@@ -563,7 +576,7 @@ def test_an_owner_that_was_replaced_stops_at_its_next_write_and_undoes_nothing(
 
 def test_ownership_lost_while_undoing_stops_it_at_once(desk: Desk) -> None:
     def lose(job: Job) -> None:
-        desk.store.take_over(job.op.id, job.op.fence, "boot:2:2", desk.clock.now())
+        desk.store.take_over(job.op.id, job.op.fence, "boot:2:2", LEASE_S, desk.clock.now())
 
     desk.world.troubles["do define"] = [an_error()]
     desk.world.hooks["undo b"] = lose
@@ -579,7 +592,7 @@ def test_of_two_that_take_over_the_quicker_one_has_it(desk: Desk) -> None:
     taken = desk.engine.take_over(op).op
 
     with pytest.raises(LostOwnership):
-        desk.store.take_over(op.id, op.fence, "boot:3:3", desk.clock.now())
+        desk.store.take_over(op.id, op.fence, "boot:3:3", LEASE_S, desk.clock.now())
     assert desk.store.get(op.id).owner == taken.owner == "boot:2:2"
     assert taken.fence == op.fence + 1
 

@@ -187,7 +187,7 @@ def test_the_definition_that_is_shown_is_the_one_that_is_written_but_for_secrets
 
 def test_a_clone_claims_its_source_its_name_and_its_files() -> None:
     assert a_clone_plan().resources == (
-        f"vm/{WEB.uuid}",
+        f"read:vm/{WEB.uuid}",
         "name/kvm01/web-clone",
         f"file/kvm01/{IMAGES}/web-clone.qcow2",
     )

@@ -261,7 +261,7 @@ def test_history_is_numbered_and_kept_in_order(store: OperationStore) -> None:
 def test_an_old_owner_can_write_nothing_any_more(store: OperationStore) -> None:
     op = an_operation()
     store.create(op)
-    taken = store.take_over(op.id, op.fence, "boot:2:2", NOW)
+    taken = store.take_over(op.id, op.fence, "boot:2:2", 20.0, NOW)
 
     with pytest.raises(LostOwnership):
         store.append(op, "note", "", {}, NOW)

@@ -137,6 +137,14 @@ def resume(ctx: click.Context, operation_id: str, patience: int | None, output: 
     finish(ctx, op, output, _told)
 
 
+@operation.command("work", hidden=True)
+@click.argument("operation_id", metavar="ID")
+@click.pass_obj
+def work(session: Session, operation_id: str) -> None:
+    """Go on with an operation as its worker, for as long as it takes. Started by --no-wait."""
+    session.controller.operation_work(operation_id)
+
+
 def _told(op: Operation) -> None:
     click.echo(f"done: {visible(op.title)} ({_took(op)})")
 

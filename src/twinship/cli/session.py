@@ -32,8 +32,8 @@ def open_controller(*, lab: bool) -> Controller:
 
     if not lab:
         return Controller()
-    from twinship.config import Config
+    from twinship.config import configured
     from twinship_lab import Lab
     from twinship_lab.state import INVENTORY
 
-    return Controller(Config(state=Lab().root / INVENTORY), local=False)
+    return Controller(configured(Lab().root / INVENTORY), local=False)

@@ -15,6 +15,7 @@ from twinship.model.request import CloneRequest, NewIds
 from twinship.model.vm import Disk
 from twinship.planning import names
 from twinship.planning.binding import digest
+from twinship.planning.slots import copy_slots
 
 SCHEMA = 1
 NVRAM_SUFFIX = "_VARS.fd"
@@ -64,10 +65,11 @@ def plan_clone(facts: CloneFacts, request: CloneRequest, ids: NewIds) -> Plan:
         estimate_s=None,
         domain_xml=(PlannedXml(name=name, host=source.host, xml=xml),) if xml else (),
         resources=(
-            f"vm/{source.uuid}",
+            f"read:vm/{source.uuid}",
             f"name/{source.host}/{name}",
             *(f"file/{source.host}/{disk['path']}" for disk in disks),
         ),
+        slots=copy_slots((source.host, disk["pool"]) for disk in disks),
         spec=spec,
         binding=binding,
     )

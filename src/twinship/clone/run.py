@@ -37,6 +37,11 @@ class CloneVerb:
     replan: Replan
     stall_s: float
     kind: str = "clone"
+    schema: int = 1
+
+    def upgraded(self, spec: dict[str, Any]) -> dict[str, Any]:
+        """There is no older version."""
+        return spec
 
     def phases(self, spec: dict[str, Any]) -> Sequence[Phase]:
         """The phases for this spec."""
@@ -141,6 +146,9 @@ class _Copy:
             copied[disk["target"]] = found.allocated_bytes if found is not None else 0
         return {"disks": copied, "seconds": round(job.clock.monotonic() - began, 3)}
 
+    def observe(self, job: Job) -> dict[str, Any] | None:
+        return None  # how far it got is not known: copied again
+
     def undo(self, job: Job) -> None:
         end_carriers(self.spec["carrier"]["uuid"], self.hosts.connection(self.spec["host"]))
 
@@ -192,6 +200,9 @@ class _Verify:
                 )
         return {"digests": digests}
 
+    def observe(self, job: Job) -> dict[str, Any] | None:
+        return None  # read anew each time
+
     def undo(self, job: Job) -> None:
         """Nothing to take back."""
 
@@ -216,6 +227,10 @@ class _Define:
             vms.define(connection, definition(source, self.spec))
         job.no_way_back()
         return {}
+
+    def observe(self, job: Job) -> dict[str, Any] | None:
+        found = vms.state(self.hosts.connection(self.spec["host"]), self.spec["uuid"])
+        return {} if found is not None else None
 
     def undo(self, job: Job) -> None:
         vms.undefine(self.hosts.connection(self.spec["host"]), self.spec["uuid"])
@@ -242,6 +257,10 @@ class _Start:
         except HypervisorError as error:
             return {"started": False, "error": error.as_dict()}
         return {"started": True}
+
+    def observe(self, job: Job) -> dict[str, Any] | None:
+        found = vms.state(self.hosts.connection(self.spec["host"]), self.spec["uuid"])
+        return {"started": True} if found is not None and found[0].active else None
 
     def undo(self, job: Job) -> None:
         vms.destroy(self.hosts.connection(self.spec["host"]), self.spec["uuid"])

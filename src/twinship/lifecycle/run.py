@@ -68,6 +68,11 @@ class LifecycleVerb:
 
     kind: str
     hosts: Hosts
+    schema: int = 1
+
+    def upgraded(self, spec: dict[str, Any]) -> dict[str, Any]:
+        """There is no older version."""
+        return spec
 
     def phases(self, spec: dict[str, Any]) -> Sequence[Phase]:
         """The one phase."""
@@ -97,6 +102,9 @@ class _Only:
 
     def do(self, job: Job) -> dict[str, Any]:
         return EFFECTS[self.name](self.hosts, self.spec, job)
+
+    def observe(self, job: Job) -> dict[str, Any] | None:
+        return None  # every effect looks first
 
     def undo(self, job: Job) -> None:
         """Nothing half is left by any of them."""

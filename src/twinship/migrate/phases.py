@@ -52,6 +52,10 @@ class Move:
         }
         return {**arrival, "disks": copied_bytes, "bytes_disk": sum(copied_bytes.values())}
 
+    def observe(self, job: Job) -> dict[str, Any] | None:
+        """Looked at by :meth:`do`, which may have to end a half that stands still."""
+        return None
+
     def undo(self, job: Job) -> None:
         """Leaves exactly the source, running as before."""
         self._act(job)
@@ -138,6 +142,10 @@ class Carry:
             "disks": sizes,
         }
 
+    def observe(self, job: Job) -> dict[str, Any] | None:
+        """How far a carrier got is not known once it is gone: the files are carried again."""
+        return None
+
     def undo(self, job: Job) -> None:
         """Ends the carriers on both hosts."""
         for host in (self.spec["source"], self.spec["target"]):
@@ -180,6 +188,10 @@ class Verify:
                     digests[layer["path"]] = same_content(job, origin, copy, layer["length"])
         return {"digests": digests}
 
+    def observe(self, job: Job) -> dict[str, Any] | None:
+        """Read anew each time."""
+        return None
+
     def undo(self, job: Job) -> None:
         """Nothing to take back."""
 
@@ -207,6 +219,11 @@ class Define:
             vms.define(target, definition(vms.inactive_xml(source, uuid)))
         job.no_way_back()
         return {}
+
+    def observe(self, job: Job) -> dict[str, Any] | None:
+        """Whether the target has the VM."""
+        found = vms.state(self.hosts.connection(self.spec["target"]), self.spec["vm"]["uuid"])
+        return {} if found is not None else None
 
     def undo(self, job: Job) -> None:
         """Takes the definition away again, if the source still has the VM."""
@@ -240,6 +257,11 @@ class UndefineSource:
             )
         return {"undefined": vms.undefine(source, uuid)}
 
+    def observe(self, job: Job) -> dict[str, Any] | None:
+        """Whether the source still has the VM."""
+        found = vms.state(self.hosts.connection(self.spec["source"]), self.spec["vm"]["uuid"])
+        return {"undefined": True} if found is None else None
+
     def undo(self, job: Job) -> None:
         """Never asked for: before this phase the target has the VM."""
 
@@ -265,6 +287,10 @@ class MarkAway:
         at = job.clock.now().isoformat(timespec="seconds")
         vms.define(source, marked_away(vms.inactive_xml(source, uuid), self.spec["target"], at))
         return {}
+
+    def observe(self, job: Job) -> dict[str, Any] | None:
+        """Writing the note twice is harmless."""
+        return None
 
     def undo(self, job: Job) -> None:
         """Takes the note away."""

@@ -20,6 +20,7 @@ from twinship.model.plan import Forecast, Plan, PlannedXml, Step
 from twinship.model.request import MigrateMode, MigrateRequest, NewIds, StorageWay
 from twinship.model.vm import Disk, Layer, VmState
 from twinship.planning.binding import digest
+from twinship.planning.slots import move_slots
 
 SCHEMA = 1
 _REMOTE = ("network", "nvme", "vhostuser")
@@ -33,7 +34,7 @@ def plan_migrate(facts: MigrateFacts, request: MigrateRequest, ids: NewIds) -> P
     spec = _spec(case, ids)
     vm = facts.vm.vm
     target = facts.target.name
-    files = [layer["path"] for disk in spec["disks"] for layer in disk["layers"]]
+    layers = [layer for disk in spec["disks"] for layer in disk["layers"]]
     return Plan(
         kind="migrate",
         title=f"move {vm.label} to {target} ({mode.value})",
@@ -51,8 +52,9 @@ def plan_migrate(facts: MigrateFacts, request: MigrateRequest, ids: NewIds) -> P
         resources=(
             f"vm/{vm.uuid}",
             f"name/{target}/{vm.name}",
-            *(f"file/{target}/{path}" for path in dict.fromkeys(files)),
+            *(f"file/{target}/{path}" for path in dict.fromkeys(layer["path"] for layer in layers)),
         ),
+        slots=move_slots(vm.host, target, (layer["pool"] for layer in layers)),
         spec=spec,
         binding=spec["binding"],
     )

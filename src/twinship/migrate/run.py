@@ -25,6 +25,11 @@ class MigrateVerb:
     replan: Replan
     stall_s: float
     kind: str = "migrate"
+    schema: int = 1
+
+    def upgraded(self, spec: dict[str, Any]) -> dict[str, Any]:
+        """There is no older version."""
+        return spec
 
     def phases(self, spec: dict[str, Any]) -> Sequence[Phase]:
         """The phases for this spec."""

@@ -96,6 +96,13 @@ class Busy(Conflict):
 
     default_code = "BUSY"
 
+    def __init__(
+        self, message: str, *, code: str = "", cause: str = "", hint: str = "", resource: str = ""
+    ) -> None:
+        """``resource``: what both want (``vm/UUID``, ``name/HOST/NAME``, ``file/HOST/PATH``)."""
+        super().__init__(message, code=code, cause=cause, hint=hint)
+        self.resource = resource
+
 
 class StillRunning(TwinshipError):
     """The wait ended before the operation did."""

@@ -83,4 +83,5 @@ class Operation:
     error: Mapping[str, Any] | None = None
     owner: str = ""
     fence: int = 0
+    lease_until: float = 0.0
     cancel_requested: bool = False

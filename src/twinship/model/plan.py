@@ -62,8 +62,10 @@ class Plan:
     """The whole answer to "what would happen": the same object for dialog, dry run and run.
 
     ``spec`` is what the operation is made of: plain JSON values, enough to run, undo or finish it
-    in another process. ``binding`` holds the facts the plan depends on, each under a name a person
-    understands; :func:`twinship.planning.binding.changed` compares two of them.
+    in another process. ``resources`` it has for itself alone while it is unfinished; of ``slots``
+    (``in/kvm02``) it takes one each while it works. ``binding`` holds the facts the plan depends
+    on, each under a name a person understands; :func:`twinship.planning.binding.changed` compares
+    two of them.
     """
 
     kind: str
@@ -74,6 +76,7 @@ class Plan:
     forecast: Forecast | None = None
     domain_xml: tuple[PlannedXml, ...] = ()
     resources: tuple[str, ...] = ()
+    slots: tuple[str, ...] = ()
     spec: Mapping[str, Any] = field(default_factory=dict)
     binding: Mapping[str, str] = field(default_factory=dict)
 

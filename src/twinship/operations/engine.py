@@ -20,22 +20,37 @@ from twinship.model.errors import (
 )
 from twinship.model.operation import Operation, OperationState
 from twinship.model.plan import Plan
+from twinship.operations.heartbeat import Heartbeat
 from twinship.operations.job import Job, Watch
-from twinship.operations.owner import alive, this_process
+from twinship.operations.owner import Life, Owners
 from twinship.operations.verb import Decision, Phase, Verb, Verdict
 from twinship.store.operations import LostOwnership, OperationStore
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _BACKOFF_S = (0.2, 0.5, 1.0, 2.0, 4.0)
+_ADMISSION_POLL_S = 0.3
 
 
 class Engine:
     """Runs operations of the verbs it was given, in the caller's thread."""
 
-    def __init__(self, store: OperationStore, verbs: Mapping[str, Verb], clock: Clock) -> None:
+    def __init__(
+        self,
+        store: OperationStore,
+        verbs: Mapping[str, Verb],
+        clock: Clock,
+        owners: Owners,
+        *,
+        lease_s: float,
+        limits: Mapping[str, int],
+    ) -> None:
+        """``limits``: how many operations at a time, by the first word of their slots."""
         self._store = store
         self._verbs = verbs
         self._clock = clock
+        self._owners = owners
+        self._lease_s = lease_s
+        self._limits = limits
 
     def submit(self, plan: Plan, watch: Watch | None = None, *, owned: bool = True) -> Job:
         """Stores the plan as an operation of this process and claims its VMs.
@@ -55,11 +70,13 @@ class Engine:
             user=getpass.getuser(),
             resources=plan.resources,
             spec=plan.spec,
-            owner=this_process() if owned else "",
+            owner=self._owners.me() if owned else "",
             fence=1,
+            # One that is left to a worker keeps its place in the queue until the worker is there.
+            lease_until=self._lease_end(),
         )
-        self._store.create(op)
-        return Job(op, self._store, self._clock, watch)
+        self._store.create(op, plan.slots)
+        return self._job(op, watch)
 
     def run(self, job: Job, *, patience_s: float) -> Operation:
         """Runs the operation to its end and returns it; errors of the work are in the operation.
@@ -67,38 +84,54 @@ class Engine:
         Returns in state ``waiting``, owned by nobody, when a host could not be seen for
         ``patience_s`` or a second cancel came meanwhile; :meth:`recover` goes on from there.
         """
-        job.set_state(OperationState.RUNNING, started=job.op.started or self._clock.now())
-        verb = self._verb(job)
-        try:
-            self._forward(job, verb)
-            return self._succeed(job, verb)
-        except LostOwnership:
-            raise
-        except Exception as error:  # noqa: BLE001 - a fault of ours must be undone as well
-            return self._settle(job, verb, _ours(error), patience_s)
+        verb = self._verb(job.op)
+        with Heartbeat(job, self._lease_s):
+            try:
+                self._wait_for_admission(job)
+                self._forward(job, verb)
+                return self._succeed(job, verb)
+            except LostOwnership:
+                raise
+            except Exception as error:  # noqa: BLE001 - a fault of ours must be undone as well
+                return self._settle(job, verb, _ours(error), patience_s)
 
     def orphans(self) -> tuple[Operation, ...]:
-        """Unfinished operations whose owner is no more."""
-        return tuple(op for op in self._store.all(unfinished=True) if not alive(op.owner))
+        """Unfinished operations whose owner is no more, or stands still past its lease."""
+        unfinished = self._store.all(unfinished=True)
+        return tuple(op for op in unfinished if self._owners.life(op) is not Life.ALIVE)
 
     def take_over(self, op: Operation, watch: Watch | None = None) -> Job:
         """Makes this process the owner of an operation whose owner is gone.
 
-        Raises :class:`UsageError` for one that has ended or whose owner lives.
+        An owner whose lease is over is ended first. One that called for a person is opened again.
+        Raises :class:`UsageError` for an operation that has ended, whose owner lives, or that this
+        version cannot handle.
         """
-        if op.state.ended:
+        if op.state is OperationState.NEEDS_ATTENTION:
+            op = self._store.reopen(op, self._clock.now())
+        elif op.state.ended:
             raise UsageError(f"operation {op.id} has ended ({op.state})", code="OPERATION_ENDED")
-        if op.owner != this_process() and alive(op.owner):
+        self._verb(op)
+        me = self._owners.me()
+        life = self._owners.life(op)
+        if op.owner not in ("", me) and life is Life.ALIVE:
             raise UsageError(
                 f"operation {op.id} is being run by another process",
                 code="OPERATION_OWNED",
                 hint=f"watch it: twinship operation watch {op.id}",
             )
-        taken = self._store.take_over(op.id, op.fence, this_process(), self._clock.now())
-        return Job(taken, self._store, self._clock, watch)
+        if op.owner != me and life is Life.LAPSED:
+            self._owners.end(op.owner)
+        now = self._clock.now()
+        taken = self._store.take_over(op.id, op.fence, me, self._lease_end(), now)
+        return self._job(taken, watch)
 
     def recover(self, job: Job, *, patience_s: float) -> Operation:
         """Goes on with an operation taken over: runs it if it had not begun, else settles it."""
+        verb = self._verb(job.op)
+        written = job.spec.get("schema", 1)
+        if written < verb.schema:
+            job.update(note="upgraded", spec=verb.upgraded(job.spec))
         if job.op.state is OperationState.QUEUED and not job.cancelled():
             return self.run(job, patience_s=patience_s)
         error: TwinshipError
@@ -110,15 +143,25 @@ class Engine:
             error = TwinshipError(
                 "the process that ran the operation ended in the middle", code="OWNER_DIED"
             )
-        return self._settle(job, self._verb(job), error, patience_s)
+        with Heartbeat(job, self._lease_s):
+            return self._settle(job, verb, error, patience_s)
+
+    def _wait_for_admission(self, job: Job) -> None:
+        while job.admit(self._limits, self._owners.now()):
+            job.raise_if_cancelled()
+            self._clock.wait(_ADMISSION_POLL_S, job.wake)
 
     def _forward(self, job: Job, verb: Verb) -> None:
-        done = job.outcomes()
+        begun, done = job.intended(), job.outcomes()
         for phase in verb.phases(job.spec):
             if phase.name in done:
                 continue
             job.raise_if_cancelled()
             job.progress.phase(phase.title)
+            seen = phase.observe(job) if phase.name in begun else None
+            if seen is not None:
+                job.record("done", phase.name, seen)
+                continue
             job.record("intent", phase.name, {"title": phase.title})
             job.record("done", phase.name, phase.do(job))
 
@@ -138,11 +181,14 @@ class Engine:
     def _settle(self, job: Job, verb: Verb, error: TwinshipError, patience_s: float) -> Operation:
         job.update(error=error.as_dict() | {"kind": type(error).__name__})
         cancelled = isinstance(error, Cancelled)
+        if not job.intended():
+            return self._undone(job, cancelled=cancelled)
         if cancelled:
             job.set_state(OperationState.CANCELLING)
         asked_before = cancelled
         job.wake.clear()
         tries = failures = 0
+        way = "undoing"
         deadline = self._clock.monotonic() + patience_s
         while True:
             try:
@@ -150,10 +196,15 @@ class Engine:
                 job.record("reconciled", "", {"decision": verdict.decision, "why": verdict.reason})
                 match verdict.decision:
                     case Decision.FORWARD:
+                        way = "going on"
                         job.no_way_back()
+                        self._work_again(job, OperationState.RUNNING)
                         self._forward(job, verb)
                         return self._succeed(job, verb)
                     case Decision.BACK:
+                        way = "undoing"
+                        undoing = OperationState.CANCELLING if cancelled else OperationState.RUNNING
+                        self._work_again(job, undoing)
                         self._undo(job, verb)
                         return self._undone(job, cancelled=cancelled)
                     case Decision.ATTENTION:
@@ -170,18 +221,18 @@ class Engine:
                 if failures >= len(_BACKOFF_S):
                     verdict = Verdict(
                         decision=Decision.ATTENTION,
-                        reason=f"undoing failed: {failure.message} ({failure.cause})",
+                        reason=f"{way} failed: {failure.message} ({failure.cause})",
                         leftovers=self._leftovers(job, verb),
                     )
                     return self._call_a_person(job, verdict)
                 failures += 1
-                job.record("undo_failed", "", failure.as_dict())
-                self._wait(job, verb, f"undoing failed: {failure.message}", ())
+                job.record("settling_failed", "", failure.as_dict())
+                self._wait(job, verb, f"{way} failed: {failure.message}", ())
             pause = _BACKOFF_S[min(tries, len(_BACKOFF_S) - 1)]
             tries += 1
             again = self._clock.wait(pause, job.wake) and asked_before
             if again or self._clock.monotonic() > deadline:
-                job.update(owner="")
+                job.update(owner="", lease_until=0.0)
                 return job.op
             asked_before = asked_before or job.wake.is_set()
             job.wake.clear()
@@ -191,6 +242,7 @@ class Engine:
         for phase in reversed(verb.phases(job.spec)):
             if phase.name in begun:
                 job.progress.phase(f"undoing: {phase.title}")
+                job.record("undoing", phase.name)
                 phase.undo(job)
                 job.record("undone", phase.name)
 
@@ -198,6 +250,10 @@ class Engine:
         state = OperationState.CANCELLED if cancelled else OperationState.FAILED
         job.set_state(state, ended=self._clock.now(), leftovers=(), waiting_for="")
         return job.op
+
+    def _work_again(self, job: Job, state: OperationState) -> None:
+        if job.op.state is not state:
+            job.set_state(state, waiting_for="", leftovers=())
 
     def _wait(self, job: Job, verb: Verb, reason: str, leftovers: tuple[str, ...]) -> None:
         named = leftovers or self._leftovers(job, verb)
@@ -219,14 +275,21 @@ class Engine:
         phases: list[Phase] = [phase for phase in verb.phases(job.spec) if phase.name in begun]
         return tuple(text for phase in phases if (text := phase.leftover()))
 
-    def _verb(self, job: Job) -> Verb:
-        verb = self._verbs.get(job.op.kind)
-        if verb is None:
-            raise TwinshipError(
-                f"operation {job.op.id} is of a kind this version does not know: {job.op.kind}",
-                code="OPERATION_KIND",
+    def _verb(self, op: Operation) -> Verb:
+        verb = self._verbs.get(op.kind)
+        if verb is None or op.spec.get("schema", 1) > verb.schema:
+            raise UsageError(
+                f"operation {op.id} ({op.kind}) was begun by a newer Twinship",
+                code="OPERATION_NEWER",
+                hint=f"finish it with that version: twinship operation resume {op.id}",
             )
         return verb
+
+    def _job(self, op: Operation, watch: Watch | None) -> Job:
+        return Job(op, self._store, self._clock, watch, lease_end=self._lease_end)
+
+    def _lease_end(self) -> float:
+        return self._owners.now() + self._lease_s
 
     def _new_id(self) -> str:
         """Twelve characters that sort by second; 25 random bits break ties."""

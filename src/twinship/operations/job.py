@@ -11,7 +11,7 @@ from twinship.clock import Clock
 from twinship.model.errors import Cancelled
 from twinship.model.operation import Operation, OperationState, Progress
 from twinship.operations.progress import Reporter
-from twinship.store.operations import OperationStore
+from twinship.store.operations import LostOwnership, OperationStore
 
 CANCEL_POLL_S = 0.5
 
@@ -22,8 +22,15 @@ class Job:
     """Holds one operation for its owner. All writes carry the owner's fence."""
 
     def __init__(
-        self, op: Operation, store: OperationStore, clock: Clock, watch: Watch | None = None
+        self,
+        op: Operation,
+        store: OperationStore,
+        clock: Clock,
+        watch: Watch | None = None,
+        *,
+        lease_end: Callable[[], float],
     ) -> None:
+        """``lease_end``: when a lease renewed now would end."""
         self.op = op
         self.clock = clock
         self.wake = threading.Event()
@@ -33,12 +40,32 @@ class Job:
         self._cancel = op.cancel_requested
         self._cancel_seen_at = float("-inf")
         self._cancellable = True
+        self._lost = False
+        self._lease_end = lease_end
         self.progress = Reporter(clock, self._store_progress, self._show_progress)
 
     @property
     def spec(self) -> dict[str, Any]:
         """What the operation is made of."""
         return dict(self.op.spec)
+
+    def admit(self, limits: Mapping[str, int], lease_now: float) -> str:
+        """Asks for the operation's slots; empty once it may begin, else why it may not yet."""
+        with self._lock:
+            before = self.op
+            self.op, reason = self._store.admit(self.op, limits, lease_now, self.clock.now())
+            if self._watch is not None and self.op != before:
+                self._watch(self.op)
+        return reason
+
+    def renew(self) -> None:
+        """Renews the owner's lease. Raises :class:`LostOwnership`."""
+        self._store.renew(self.op, self._lease_end())
+
+    def lose(self) -> None:
+        """Another process has the operation: the next look at :meth:`cancelled` says so."""
+        self._lost = True
+        self.wake.set()
 
     def update(self, note: str = "", **changes: Any) -> None:
         """Changes the stored operation and tells the watcher."""
@@ -89,7 +116,12 @@ class Job:
         self.wake.set()
 
     def cancelled(self) -> bool:
-        """Whether to stop: asked by this process or, looked up twice a second, by another."""
+        """Whether to stop: asked by this process or, looked up twice a second, by another.
+
+        Raises :class:`LostOwnership` when another process has taken the operation over.
+        """
+        if self._lost:
+            raise LostOwnership(f"operation {self.op.id} was taken over by another process")
         if not self._cancellable:
             return False
         now = self.clock.monotonic()

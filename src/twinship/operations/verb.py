@@ -32,8 +32,9 @@ class Verdict:
 class Phase(Protocol):
     """One effect. Its intent is committed before :meth:`do`, its outcome after.
 
-    Both methods look before they act, so that doing or undoing twice is harmless. ``undo`` is
-    called for every phase whose intent was written, whether or not it got as far as an outcome.
+    A phase that has an intent but no outcome is looked at (:meth:`observe`) before it is done
+    again, and ``undo`` is called for every phase whose intent was written, whether or not it got as
+    far as an outcome. Undoing looks before it acts, so that undoing twice is harmless.
     """
 
     @property
@@ -46,6 +47,13 @@ class Phase(Protocol):
 
     def do(self, job: Job) -> dict[str, Any]:
         """Makes the effect; what it returns is kept in the journal."""
+
+    def observe(self, job: Job) -> dict[str, Any] | None:
+        """Looks whether the effect is there, made by a process that died before it could say so.
+
+        What :meth:`do` would have returned, as far as it is still known; None when it has to be
+        done (again). Changes nothing.
+        """
 
     def undo(self, job: Job) -> None:
         """Takes the effect back, as far as it is ours.
@@ -63,6 +71,13 @@ class Verb(Protocol):
     @property
     def kind(self) -> str:
         """``clone``, ``migrate``."""
+
+    @property
+    def schema(self) -> int:
+        """The version of the specs it writes, in their field ``schema``."""
+
+    def upgraded(self, spec: dict[str, Any]) -> dict[str, Any]:
+        """The spec of an older version, as this version would have written it; pure."""
 
     def phases(self, spec: dict[str, Any]) -> Sequence[Phase]:
         """The phases of an operation with this spec, in order; pure."""

@@ -72,6 +72,17 @@ class Database:
         with self._engine.connect() as connection, connection.begin():
             yield connection
 
+    shared = False
+    """Whether controllers on other machines use it as well."""
+
+    def now(self) -> float:
+        """Seconds on a clock that all users of the database share and that never steps.
+
+        For SQLite this machine's CLOCK_MONOTONIC: it stands still while the machine sleeps, so that
+        no lease lapses in a suspended laptop.
+        """
+        return time.monotonic()
+
     def close(self) -> None:
         """Gives back all connections."""
         self._engine.dispose()

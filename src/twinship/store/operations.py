@@ -2,6 +2,11 @@
 
 Every change of an operation names the *fence* its owner was given; once another process has taken
 the operation over, the fence has grown and the old owner's writes raise :class:`LostOwnership`.
+
+A *claim* is a thing an unfinished operation has for itself alone (a VM, a name, a file), or shares
+with others that only read it (``read:vm/UUID``, the source of several clones). A *slot*
+is one of the few that a host or pool has for operations that work at the same time: who finds none
+free stays queued, in the order of arrival, and is told why.
 """
 
 from __future__ import annotations
@@ -12,13 +17,17 @@ from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
 
 from twinship.model.errors import Busy, NotFound, TwinshipError
 from twinship.model.operation import Event, Operation, OperationState, Progress
 from twinship.store.database import Database
-from twinship.store.tables import claim, event, operation
+from twinship.store.tables import claim, event, operation, slot
 
+READ = "read:"
 _ENDED = tuple(state.value for state in OperationState if state.ended)
+_AT_WORK = (OperationState.RUNNING.value, OperationState.CANCELLING.value)
+"""States that hold slots; one that waits for a silent host does nothing that others could mind."""
 
 
 class LostOwnership(TwinshipError):
@@ -33,16 +42,56 @@ class OperationStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def create(self, new: Operation) -> None:
-        """Stores a new operation and claims its resources, or neither.
+    def create(self, new: Operation, slots: Iterable[str] = ()) -> None:
+        """Stores a new operation with the slots it will need, and claims its resources, or neither.
 
         Raises :class:`Busy`, which names the other operation, when one of them is claimed.
         """
         with self._database.write() as connection:
             self._refuse_if_claimed(connection, new.resources)
             connection.execute(sa.insert(operation).values(_values(new)))
-            for resource in dict.fromkeys(new.resources):
-                connection.execute(sa.insert(claim).values(resource=resource, operation=new.id))
+            _claim(connection, new)
+            for resource in dict.fromkeys(slots):
+                connection.execute(sa.insert(slot).values(resource=resource, operation=new.id))
+
+    def admit(
+        self, op: Operation, limits: Mapping[str, int], lease_now: float, at: datetime
+    ) -> tuple[Operation, str]:
+        """Lets a queued operation begin if every slot it needs is free, in one transaction.
+
+        ``limits`` by the slot's first word (``in`` for ``in/kvm02``); one without a limit is always
+        free. Returns the operation, now running, and "", or the operation and why it stays queued.
+        Operations that queued earlier go first, unless their owner is gone (``lease_now``).
+        """
+        with self._database.write() as connection:
+            self._guard(connection, op)
+            reason = _full_slot(connection, op, limits, lease_now)
+            changes: dict[str, Any] = {"waiting_for": reason}
+            if not reason:
+                changes |= {"state": OperationState.RUNNING, "started": op.started or at}
+            if any(getattr(op, key) != value for key, value in changes.items()):
+                self._change(connection, op, changes)
+                note = "queued" if reason else OperationState.RUNNING.value
+                self._append(connection, op.id, note, "", {"why": reason} if reason else {}, at)
+        return dataclasses.replace(op, **changes), reason
+
+    def renew(self, op: Operation, lease_until: float) -> None:
+        """Puts the end of the owner's lease off.
+
+        Raises :class:`LostOwnership`, or :class:`TwinshipError` when it cannot be written now.
+        """
+        renewed = sa.update(operation).where(operation.c.id == op.id, operation.c.fence == op.fence)
+        try:
+            with self._database.write() as connection:
+                kept = connection.execute(renewed.values(lease_until=lease_until)).rowcount
+        except SQLAlchemyError as error:
+            raise TwinshipError(
+                f"the lease of operation {op.id} could not be renewed",
+                code="DATABASE",
+                cause=str(error),
+            ) from error
+        if not kept:
+            raise LostOwnership(f"operation {op.id} was taken over by another process")
 
     def get(self, operation_id: str) -> Operation:
         """The operation of that id. Raises :class:`NotFound`."""
@@ -89,22 +138,39 @@ class OperationStore:
 
         An ended state gives the claims back.
         """
-        changed = dataclasses.replace(op, **changes)
-        values = _values(changed)
-        wanted = {key: values[key] for key in changes}
         with self._database.write() as connection:
             self._guard(connection, op)
-            if wanted:
-                connection.execute(
-                    sa.update(operation).where(operation.c.id == op.id).values(wanted)
-                )
+            changed = self._change(connection, op, changes)
             if note:
                 self._append(connection, op.id, note, "", {}, at)
             if changed.state.ended:
-                connection.execute(sa.delete(claim).where(claim.c.operation == op.id))
+                for table in (claim, slot):
+                    connection.execute(sa.delete(table).where(table.c.operation == op.id))
         return changed
 
-    def take_over(self, operation_id: str, seen_fence: int, owner: str, at: datetime) -> Operation:
+    def reopen(self, op: Operation, at: datetime) -> Operation:
+        """An operation that called for a person waits again, with its claims.
+
+        Raises :class:`Busy` when another operation has taken one of them since, and
+        :class:`LostOwnership` when somebody else was quicker.
+        """
+        with self._database.write() as connection:
+            self._guard(connection, op)
+            self._refuse_if_claimed(connection, op.resources)
+            _claim(connection, op)
+            changes = {
+                "state": OperationState.WAITING,
+                "ended": None,
+                "owner": "",
+                "lease_until": 0.0,
+            }
+            reopened = self._change(connection, op, changes)
+            self._append(connection, op.id, "reopened", "", {}, at)
+        return reopened
+
+    def take_over(
+        self, operation_id: str, seen_fence: int, owner: str, lease_until: float, at: datetime
+    ) -> Operation:
         """Makes ``owner`` the owner if the fence is still the one seen.
 
         Raises :class:`LostOwnership` when somebody else was quicker.
@@ -114,7 +180,7 @@ class OperationStore:
                 sa.update(operation)
                 .where(operation.c.id == operation_id, operation.c.fence == seen_fence)
                 .where(operation.c.state.not_in(_ENDED))
-                .values(owner=owner, fence=seen_fence + 1)
+                .values(owner=owner, fence=seen_fence + 1, lease_until=lease_until)
             ).rowcount
             if not taken:
                 raise LostOwnership(f"operation {operation_id} was taken over by another process")
@@ -137,23 +203,37 @@ class OperationStore:
             return bool(connection.execute(query).scalar())
 
     def holder(self, resource: str) -> str | None:
-        """The id of the unfinished operation that claims the resource."""
-        query = sa.select(claim.c.operation).where(claim.c.resource == resource)
+        """The id of an unfinished operation whose claim stands against this one."""
         with self._database.read() as connection:
-            return connection.execute(query).scalar()
+            row = _standing_against(connection, (resource,))
+        return row.id if row is not None else None
+
+    def claimed(self, beginning: str) -> frozenset[str]:
+        """What is claimed of the resources that begin so, without that beginning."""
+        query = sa.select(claim.c.resource).where(
+            claim.c.resource.startswith(beginning, autoescape=True)
+        )
+        with self._database.read() as connection:
+            found = connection.execute(query).scalars()
+            return frozenset(resource.removeprefix(beginning) for resource in found)
 
     def _refuse_if_claimed(self, connection: sa.Connection, resources: Iterable[str]) -> None:
-        query = (
-            sa.select(operation.c.id, operation.c.title, claim.c.resource)
-            .join(claim, claim.c.operation == operation.c.id)
-            .where(claim.c.resource.in_(list(resources)))
-        )
-        row = connection.execute(query).first()
+        row = _standing_against(connection, resources)
         if row is not None:
             raise Busy(
                 f"{_spoken(row.resource)} is in use by operation {row.id} ({row.title})",
                 hint=f"wait for it (twinship operation watch {row.id}) or cancel it",
+                resource=row.resource,
             )
+
+    @staticmethod
+    def _change(connection: sa.Connection, op: Operation, changes: Mapping[str, Any]) -> Operation:
+        changed = dataclasses.replace(op, **changes)
+        values = _values(changed)
+        wanted = {key: values[key] for key in changes}
+        if wanted:
+            connection.execute(sa.update(operation).where(operation.c.id == op.id).values(wanted))
+        return changed
 
     def _guard(self, connection: sa.Connection, op: Operation) -> None:
         query = sa.select(operation.c.fence).where(operation.c.id == op.id)
@@ -178,6 +258,78 @@ class OperationStore:
                 operation=operation_id, seq=seq, at=at, kind=kind, phase=phase, data=dict(data)
             )
         )
+
+
+def _claim(connection: sa.Connection, op: Operation) -> None:
+    for resource, shared in _wanted(op.resources).items():
+        values = {"resource": resource, "operation": op.id, "shared": shared}
+        connection.execute(sa.insert(claim).values(values))
+
+
+def _wanted(resources: Iterable[str]) -> dict[str, bool]:
+    """Each thing by name, and whether it is only read."""
+    wanted: dict[str, bool] = {}
+    for resource in resources:
+        name = resource.removeprefix(READ)
+        wanted[name] = wanted.get(name, True) and name != resource
+    return wanted
+
+
+def _standing_against(connection: sa.Connection, resources: Iterable[str]) -> sa.Row[Any] | None:
+    """The first claim of another operation that does not go with one on these."""
+    wanted = _wanted(resources)
+    query = (
+        sa.select(operation.c.id, operation.c.title, claim.c.resource, claim.c.shared)
+        .join(claim, claim.c.operation == operation.c.id)
+        .where(claim.c.resource.in_(list(wanted)))
+        .order_by(claim.c.resource)
+    )
+    rows = connection.execute(query)
+    return next((row for row in rows if not (row.shared and wanted[row.resource])), None)
+
+
+def _full_slot(
+    connection: sa.Connection, op: Operation, limits: Mapping[str, int], lease_now: float
+) -> str:
+    """Why an operation cannot begin; empty when it can."""
+    wanted = connection.execute(sa.select(slot.c.resource).where(slot.c.operation == op.id))
+    for resource in sorted(wanted.scalars()):
+        limit = limits.get(resource.partition("/")[0])
+        if limit is None:
+            continue
+        others = (
+            sa.select(sa.func.count())
+            .select_from(slot.join(operation, operation.c.id == slot.c.operation))
+            .where(slot.c.resource == resource, operation.c.id != op.id)
+        )
+        working = connection.execute(others.where(operation.c.state.in_(_AT_WORK))).scalar_one()
+        earlier = connection.execute(
+            others.where(operation.c.state == OperationState.QUEUED.value)
+            .where(operation.c.lease_until > lease_now)
+            .where(_earlier(op))
+        ).scalar_one()
+        if working + earlier >= limit:
+            before = f", {earlier} before this one" if earlier else ""
+            return f"{_slot_spoken(resource, limit)} at a time, {working} running{before}"
+    return ""
+
+
+def _earlier(op: Operation) -> sa.ColumnElement[bool]:
+    created = operation.c.created
+    same_moment = sa.and_(created == op.created, operation.c.id < op.id)
+    return sa.or_(created < op.created, same_moment)
+
+
+def _slot_spoken(resource: str, limit: int) -> str:
+    kind, _, rest = resource.partition("/")
+    host, _, pool = rest.partition("/")
+    moves = f"{limit} {'move' if limit == 1 else 'moves'}"
+    copies = f"{limit} {'copy' if limit == 1 else 'copies'}"
+    return {
+        "in": f"{host} takes {moves}",
+        "out": f"{host} gives {moves}",
+        "pool": f"pool {pool} on {host} takes {copies}",
+    }.get(kind, f"there are {limit} operations")
 
 
 def _spoken(resource: str) -> str:

@@ -7,6 +7,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     DateTime,
+    Float,
     ForeignKey,
     Integer,
     MetaData,
@@ -15,7 +16,7 @@ from sqlalchemy import (
     Text,
 )
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest migration, so that an up-to-date database is opened without Alembic."""
 
 metadata = MetaData()
@@ -51,6 +52,7 @@ operation = Table(
     Column("error", JSON),
     Column("owner", String(255), nullable=False),
     Column("fence", Integer, nullable=False),
+    Column("lease_until", Float, nullable=False, server_default="0"),
     Column("cancel_requested", Boolean, nullable=False),
 )
 
@@ -69,6 +71,15 @@ claim = Table(
     "claim",
     metadata,
     Column("resource", String(600), primary_key=True),
-    Column("operation", String(32), ForeignKey("operation.id"), nullable=False),
+    Column("operation", String(32), ForeignKey("operation.id"), primary_key=True),
+    Column("shared", Boolean, nullable=False),
 )
-"""One row for each thing an unfinished operation works on; the primary key is the lock."""
+"""One row for each thing an unfinished operation works on; ``shared`` where it only reads it."""
+
+slot = Table(
+    "slot",
+    metadata,
+    Column("operation", String(32), ForeignKey("operation.id"), primary_key=True),
+    Column("resource", String(600), primary_key=True, index=True),
+)
+"""One row for each slot an unfinished operation needs while it works (``in/kvm02``)."""

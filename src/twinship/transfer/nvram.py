@@ -50,7 +50,10 @@ class CopyNvram:
                 )
             data = volumes.read(source, self.source_path, 0, found.length_bytes)
         with _window(job, target, self.target_path) as pool:
-            if volumes.find(target, self.target_path) is not None:
+            ours = job.notes(self.name).get("was_absent", False)
+            if ours:
+                volumes.delete(target, self.target_path)  # what a process that died had begun
+            elif volumes.find(target, self.target_path) is not None:
                 raise Conflict(
                     f"{self.target_path} is already there on {target.name}", code="VOLUME_EXISTS"
                 )
@@ -70,6 +73,10 @@ class CopyNvram:
                     f"{self.target_path} was not written whole", code="COPY_DIFFERS"
                 )
         return {"bytes": len(data)}
+
+    def observe(self, job: Job) -> dict[str, Any] | None:
+        """A file may be half written: it is copied again."""
+        return None
 
     def undo(self, job: Job) -> None:
         """Deletes the copy, and closes what an interrupted run left open."""

@@ -46,6 +46,10 @@ class Recheck:
             )
         return {}
 
+    def observe(self, job: Job) -> dict[str, Any] | None:
+        """Looked at anew each time."""
+        return None
+
     def undo(self, job: Job) -> None:
         """Nothing to take back."""
 
@@ -84,6 +88,13 @@ class CreateVolume:
                 raise self._taken() from error
             raise
         return {"path": path}
+
+    def observe(self, job: Job) -> dict[str, Any] | None:
+        """The volume, if it is there and is this operation's own."""
+        if not job.notes(self.name).get("was_absent"):
+            return None
+        found = volumes.find(self.hosts.connection(self.host), self.path)
+        return {"path": self.path} if found is not None else None
 
     def undo(self, job: Job) -> None:
         """Deletes the volume unless it was there before us."""

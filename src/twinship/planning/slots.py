@@ -1,0 +1,18 @@
+"""The slots an operation needs: the few places hosts and pools have for work at the same time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+TOTAL = "total"
+
+
+def copy_slots(pools: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """For copying into pools, each as host and pool."""
+    return (TOTAL, *(f"pool/{host}/{pool}" for host, pool in dict.fromkeys(pools)))
+
+
+def move_slots(source: str, target: str, pools: Iterable[str]) -> tuple[str, ...]:
+    """For a move that writes into these pools of the target."""
+    ends = (f"out/{source}", f"in/{target}")
+    return (*ends, *copy_slots((target, pool) for pool in pools))
