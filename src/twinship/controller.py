@@ -57,6 +57,9 @@ from twinship.store.database import Database
 from twinship.store.hosts import HostStore
 from twinship.store.operations import OperationStore
 
+NAME_TRIES = 30
+"""How often a free name is looked for again that another clone was quicker to take."""
+
 
 class Controller:
     """Everything Twinship can do. Threads may share one; close it when done."""
@@ -194,10 +197,10 @@ class Controller:
         """What cloning would do."""
         vm = self.inventory.find(request.vm)
         connection = self.inventory.connection(vm.host)
+        # Read first: a name that is promised no more is a VM's when the host is asked.
+        promised = frozenset() if request.name else self._store.claimed(f"name/{vm.host}/")
         facts = gather_clone(connection, vm.uuid, request)
-        if not request.name:  # a name that another clone is about to take is not free
-            promised = self._store.claimed(f"name/{vm.host}/")
-            facts = replace(facts, names=facts.names | promised)
+        facts = replace(facts, names=facts.names | promised)
         return plan_clone(facts, request, _new_ids(len(facts.summary.nics)))
 
     def clone(
@@ -205,12 +208,18 @@ class Controller:
     ) -> Operation:
         """Clones a VM on its host. Raises :class:`CheckBlocked` when a check blocks."""
         self._runner.recover_orphans()
-        while True:
+        for last in (False,) * NAME_TRIES + (True,):
+            # A name of our choosing may have been taken since it was found free.
+            mine = last or bool(request.name)
             try:
-                return self._runner.run(self.clone_plan(request), watch, wait=wait)
+                operation = self._runner.run(self.clone_plan(request), watch, wait=wait)
             except Busy as busy:
-                if request.name or not busy.resource.startswith("name/"):
-                    raise  # else another clone took the free name since: there is a next one
+                if mine or not busy.resource.startswith(("name/", "file/")):
+                    raise
+                continue
+            if mine or (operation.error or {}).get("code") != "PLAN_STALE":
+                break
+        return operation
 
     def migrate_plan(self, request: MigrateRequest) -> Plan:
         """What moving would do."""

@@ -1,7 +1,9 @@
-"""A process that runs a verb and, as a phase begins, does something to itself.
+"""A process that runs a verb and, at a moment it was told, does something to itself.
 
-``actor.py STATE_DIR ORDER``: the order is JSON with phase (the beginning of its title), deed
-(``kill``, ``interrupt``, ``terminate``, ``stop``), verb and request. Exits like the command.
+``actor.py STATE_DIR ORDER``: the order is JSON with verb, request, deed (``kill``, ``interrupt``,
+``terminate``, ``stop``) and the moment: ``phase`` (the beginning of its title), or ``write`` (kind
+and phase of a line of the journal) with ``when`` (``before`` or ``after`` it is committed). Exits
+like the command; with 99 when the moment never came.
 """
 
 from __future__ import annotations
@@ -10,13 +12,21 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
 
 from twinship.cli.outcome import exit_code
 from twinship.config import Config
 from twinship.controller import Controller
 from twinship.model.operation import Operation
 from twinship.model.request import CloneRequest, MigrateMode, MigrateRequest
+from twinship.operations.job import Watch
+from twinship.store.database import Database
+from twinship.store.operations import OperationStore
 
 DEEDS = {
     "kill": signal.SIGKILL,
@@ -24,20 +34,66 @@ DEEDS = {
     "terminate": signal.SIGTERM,
     "stop": signal.SIGSTOP,
 }
+NEVER = 99
+
+
+class Actor:
+    """Does the deed once."""
+
+    def __init__(self, order: dict[str, Any]) -> None:
+        self._order = order
+        self.acted = False
+
+    def act(self) -> None:
+        if not self.acted:
+            self.acted = True
+            os.kill(os.getpid(), DEEDS[self._order["deed"]])
+
+    def at_phase(self, operation: Operation) -> None:
+        """As a phase begins."""
+        if operation.progress.phase.startswith(self._order["phase"]):
+            self.act()
+
+    def at_write(self) -> None:
+        """Puts itself between the journal and the database."""
+        wanted, before = tuple(self._order["write"]), self._order["when"] == "before"
+        append: Callable[..., None] = OperationStore._append
+        write = Database.write
+        written: list[bool] = []
+
+        def watched_append(
+            connection: sa.Connection, operation_id: str, kind: str, phase: str, *rest: Any
+        ) -> None:
+            append(connection, operation_id, kind, phase, *rest)
+            if (kind, phase) == wanted:
+                if before:
+                    self.act()
+                written.append(True)
+
+        @contextmanager
+        def watched_write(database: Database) -> Iterator[sa.Connection]:
+            with write(database) as connection:
+                yield connection
+            if written and not before:
+                self.act()
+
+        for kind, name, replacement in (
+            (OperationStore, "_append", staticmethod(watched_append)),
+            (Database, "write", watched_write),
+        ):
+            setattr(kind, name, replacement)
 
 
 def main() -> int:
     order = json.loads(sys.argv[2])
-    config = Config(state=Path(sys.argv[1]), stall_s=6, settle_patience_s=20)
-    done: list[str] = []
-
-    def watch(operation: Operation) -> None:
-        phase = operation.progress.phase
-        if not done and phase.startswith(order["phase"]):
-            if order.get("bytes") and operation.progress.bytes_done < order["bytes"]:
-                return
-            done.append(phase)
-            os.kill(os.getpid(), DEEDS[order["deed"]])
+    lease_s = float(order.get("lease_s", 20))
+    config = Config(state=Path(sys.argv[1]), stall_s=6, settle_patience_s=20, lease_s=lease_s)
+    actor = Actor(order)
+    watch: Watch | None = None
+    if "phase" in order:
+        watch = actor.at_phase
+    else:
+        actor.at_write()
 
     def interrupted(_number: int, _frame: object) -> None:
         raise KeyboardInterrupt
@@ -50,10 +106,7 @@ def main() -> int:
         else:
             request["mode"] = MigrateMode(request.get("mode", "auto"))
             operation = controller.migrate(MigrateRequest(**request), watch=watch)
-    if not done:
-        sys.stderr.write(f"the phase {order['phase']!r} was never seen\n")
-        return 99
-    return exit_code(operation)
+    return exit_code(operation) if actor.acted else NEVER
 
 
 if __name__ == "__main__":

@@ -245,12 +245,28 @@ def test_two_operations_on_one_vm_conflict_and_the_other_is_named(world: World) 
         if "copy" in line:
             break
 
-    second = world.cli("clone", "web", "b")
+    second = world.cli("migrate", "web", "--to", "lab2")
+    third = world.cli("clone", "web", "a")
 
-    assert second.returncode == 6
+    assert (second.returncode, third.returncode) == (6, 6)
     assert world.operations()[0].id in second.stderr
+    assert world.operations()[0].id in third.stderr
     first.communicate(timeout=60)
     assert first.returncode == 0
+
+
+def test_twenty_clones_of_one_vm_at_once(world: World) -> None:
+    world.make_vm(world.one, "web", Disk(file="web.qcow2", data_bytes=MIB))
+    running = [world.start_cli("clone", "web") for _ in range(20)]
+    for process in running:
+        _, errors = process.communicate(timeout=240)
+        assert process.returncode == 0, errors
+
+    names = {"web", "web-clone", *(f"web-clone-{number}" for number in range(2, 21))}
+    assert set(world.vms(world.one)) == names
+    assert world.files(world.one) == {f"{name}.qcow2" for name in names}
+    queued = {event.kind for op in world.operations() for event in world.history(op.id)}
+    assert "queued" in queued, "a pool takes four copies at a time"
 
 
 def test_ten_clones_at_once_from_five_sources(world: World) -> None:

@@ -15,7 +15,7 @@ from xml.sax.saxutils import escape, quoteattr
 from twinship.config import Config
 from twinship.controller import Controller
 from twinship.model.host import HostRecord
-from twinship.model.operation import Operation, OperationState
+from twinship.model.operation import Event, Operation, OperationState
 from twinship_lab import DaemonAction, DaemonState, Lab, LabHost, Link
 
 IMAGES = "/var/lib/libvirt/images"
@@ -80,14 +80,18 @@ class World:
         self, phase: str, deed: str, verb: str, timeout_s: float = 60, **request: Any
     ) -> subprocess.CompletedProcess[str]:
         """Runs a verb in a process that does ``deed`` to itself as the phase begins."""
-        order = {"phase": phase, "deed": deed, "verb": verb, "request": request}
-        return subprocess.run(
+        process = self.actor(phase=phase, deed=deed, verb=verb, request=request)
+        out, errors = process.communicate(timeout=timeout_s)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, errors)
+
+    def actor(self, **order: Any) -> subprocess.Popen[str]:
+        """Starts a process that runs a verb and does something to itself (see ``actor.py``)."""
+        return subprocess.Popen(
             [sys.executable, str(ACTOR), str(self.state), json.dumps(order)],
             env=self.environment(),
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=timeout_s,
-            check=False,
         )
 
     def environment(self) -> dict[str, str]:
@@ -173,6 +177,11 @@ class World:
         """All operations, the newest first."""
         with self.controller() as controller:
             return controller.operation_list()
+
+    def history(self, operation_id: str) -> tuple[Event, ...]:
+        """Everything that happened to an operation."""
+        with self.controller() as controller:
+            return controller.operation_log(operation_id)
 
     def resume_all(self) -> list[OperationState]:
         """What the next changing command does first: settles what was left."""

@@ -13,6 +13,7 @@ from twinship.migrate.plan import definition, marked_away
 from twinship.migrate.reconcile import Deed, Side, reconcile_move
 from twinship.model.errors import HostUnreachable, TwinshipError
 from twinship.operations.job import Job
+from twinship.operations.verb import Decision
 from twinship.transfer.carrier import FileCopy, carry_across, end_carriers
 from twinship.transfer.steps import Hosts, explained
 from twinship.transfer.tail import copy_tail
@@ -30,7 +31,10 @@ class Move:
     title: str = "move the VM"
 
     def do(self, job: Job) -> dict[str, Any]:
-        """Moves; after an interruption that the target survived, only tidies up."""
+        """Moves; after an interruption that the target survived, only tidies up.
+
+        Raises ``VM_CHANGED`` when the VM is neither as it was before nor on the target.
+        """
         spec = self.spec
         source = self.hosts.connection(spec["source"])
         target = self.hosts.connection(spec["target"])
@@ -42,6 +46,13 @@ class Move:
                 copied = [disk["path"] for disk in spec["disks"] if disk["way"] == "copy"]
                 raise explained(error, target, copied[0]) if copied else error from error
         else:
+            verdict = reconcile_move(sides.source, sides.target, live=True, arrived=False)
+            if verdict.decision is not Decision.FORWARD:
+                raise TwinshipError(
+                    f"VM {spec['vm']['name']} did not stay as it was",
+                    code="VM_CHANGED",
+                    cause=f"source: {sides.source.value}, target: {sides.target.value}",
+                )
             arrival = {"seconds": None, "pause_s": None, "pause_guest_s": None}
             self._act(job)
         job.no_way_back()
@@ -246,7 +257,7 @@ class UndefineSource:
     title: str = "remove the definition at the source"
 
     def do(self, job: Job) -> dict[str, Any]:
-        """Refuses to touch a source that runs."""
+        """Refuses to touch a source that runs, or whose VM the target does not have."""
         source = self.hosts.connection(self.spec["source"])
         uuid = self.spec["vm"]["uuid"]
         job.no_way_back()
@@ -255,6 +266,7 @@ class UndefineSource:
             raise TwinshipError(
                 f"VM {self.spec['vm']['name']} runs on {source.name} again", code="SOURCE_RUNS"
             )
+        _refuse_if_target_lost(self.hosts, self.spec)
         return {"undefined": vms.undefine(source, uuid)}
 
     def observe(self, job: Job) -> dict[str, Any] | None:
@@ -284,6 +296,7 @@ class MarkAway:
         source = self.hosts.connection(self.spec["source"])
         uuid = self.spec["vm"]["uuid"]
         job.no_way_back()
+        _refuse_if_target_lost(self.hosts, self.spec)
         at = job.clock.now().isoformat(timespec="seconds")
         vms.define(source, marked_away(vms.inactive_xml(source, uuid), self.spec["target"], at))
         return {}
@@ -300,6 +313,16 @@ class MarkAway:
     def leftover(self) -> str:
         """The note."""
         return f"a note in the definition of {self.spec['vm']['name']} on {self.spec['source']}"
+
+
+def _refuse_if_target_lost(hosts: Hosts, spec: dict[str, Any]) -> None:
+    """The last look before the source gives the VM up. Raises ``TARGET_LOST``."""
+    target = hosts.connection(spec["target"])
+    if vms.state(target, spec["vm"]["uuid"]) is None:
+        raise TwinshipError(
+            f"VM {spec['vm']['name']} is not on {target.name}: {spec['source']} keeps it",
+            code="TARGET_LOST",
+        )
 
 
 def _allocated(hosts: Hosts, host: str, path: str) -> int:

@@ -1,0 +1,171 @@
+"""A verb on one VM, the lines of its journal, and what has to hold whatever cut it off."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.host.world import MIB, Disk, World
+from twinship.model.operation import OperationState
+from twinship_lab.guests import GuestSpec, create_guest
+
+Step = tuple[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """What is done while the worker stands still, and after it was let go on."""
+
+    make: Callable[[World, subprocess.Popen[str]], None]
+    mend: Callable[[World], None] | None = None
+    kills_qemu: bool = False
+    lease_s: float = 20.0
+    wakes: bool = True
+
+
+def wait_until_stopped(process: subprocess.Popen[str]) -> None:
+    """Until it has sent SIGSTOP to itself; fails if it ends without."""
+    deadline = time.monotonic() + 60
+    while True:
+        state = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0]
+        if state == "T":
+            return
+        if state == "Z" or time.monotonic() > deadline:
+            os.kill(process.pid, signal.SIGKILL)
+            _, errors = process.communicate()
+            raise AssertionError(f"the moment never came: {process.returncode} {errors}")
+        time.sleep(0.01)
+
+
+@dataclass(frozen=True)
+class Story:
+    """A verb on a VM ``web`` of lab1, and what has to hold after any crash."""
+
+    world: World
+    verb: str
+    running: bool
+    shared: bool = False
+
+    @property
+    def request(self) -> dict[str, Any]:
+        if self.verb == "clone":
+            return {"vm": "lab1/web", "name": "web-2"}
+        return {"vm": "lab1/web", "target": "lab2"}
+
+    def set_up(self) -> None:
+        self.world.clean()
+        if self.shared:
+            disk = self.world.lab.share("web", 8 * MIB)
+            spec = GuestSpec(memory_mib=128, shared=(disk,), start=True)
+            create_guest(self.world.one, self.world.lab.cache, "web", spec)
+        else:
+            disk_file = Disk(file="web.qcow2", data_bytes=4 * MIB)
+            self.world.make_vm(self.world.one, "web", disk_file, start=self.running)
+
+    def check(self, before: str, *, died: bool = False) -> str:
+        """Which way it went; fails unless exactly one copy is there, whole, and nothing else.
+
+        ``died``: its QEMU was killed, so that it may be shut off.
+        """
+        one, two = self.world.vms(self.world.one), self.world.vms(self.world.two)
+        state = "running" if self.running else "shut off"
+        if died and "shut off" in (one | two).values():
+            state = "shut off"
+        files = set() if self.shared else {"web.qcow2"}
+        if self.verb == "clone":
+            return self._check_clone(one, before)
+        assert (one, two) in [({"web": state}, {}), ({}, {"web": state})]
+        assert self.world.files(self.world.one) == files, "the source's files are never touched"
+        if one:
+            assert self.world.files(self.world.two) == set()
+        else:
+            assert self.world.files(self.world.two) == files
+            self._same_content("web.qcow2", "web.qcow2") if files else None
+        if not self.running:
+            assert self.world.sha(self.world.one, "web.qcow2") == before
+        return "undone" if one else "done"
+
+    def _check_clone(self, one: dict[str, str], before: str) -> str:
+        assert self.world.sha(self.world.one, "web.qcow2") == before
+        if one == {"web": "shut off"}:
+            assert self.world.files(self.world.one) == {"web.qcow2"}
+            return "undone"
+        assert one == {"web": "shut off", "web-2": "shut off"}
+        assert self.world.sha(self.world.one, "web-2.qcow2") == before
+        return "done"
+
+    def _same_content(self, one: str, two: str) -> None:
+        files = [str(self.world.one.images / one), str(self.world.two.images / two)]
+        compare = ["qemu-img", "compare", "-U", *files]
+        assert subprocess.run(compare, check=False, capture_output=True).returncode == 0
+
+    def sha(self) -> str:
+        return "" if self.shared else self.world.sha(self.world.one, "web.qcow2")
+
+    def steps(self) -> list[Step]:
+        """The journal of a real run, each line once."""
+        self.set_up()
+        never = self.world.actor(
+            verb=self.verb, request=self.request, deed="kill", write=["no", "such"], when="after"
+        )
+        never.communicate(timeout=60)
+        assert never.returncode == 99
+        operation = self.world.operations()[0]
+        assert operation.state is OperationState.SUCCEEDED
+        events = self.world.history(operation.id)
+        return list(dict.fromkeys((event.kind, event.phase) for event in events))
+
+    def trouble(self, step: Step, fault: Fault) -> str:
+        """Stops the worker there, makes trouble, lets it go on; which way it went."""
+        self.set_up()
+        before = self.sha()
+        process = self.world.actor(
+            verb=self.verb,
+            request=self.request,
+            deed="stop",
+            write=step,
+            when="after",
+            lease_s=fault.lease_s,
+        )
+        wait_until_stopped(process)
+        fault.make(self.world, process)
+        if fault.wakes:
+            process.send_signal(signal.SIGCONT)
+        if fault.mend is not None:
+            fault.mend(self.world)
+        process.communicate(timeout=180)
+        self.world.mend()
+        self.world.resume_all()
+        left = [op for op in self.world.operations() if op.state is OperationState.NEEDS_ATTENTION]
+        assert not left, f"{step}: {left[0].waiting_for}"
+        went = self.check(before, died=fault.kills_qemu)
+        self.world.assert_nothing_left()
+        return went
+
+    def crash(self, step: Step, when: str) -> str:
+        """Kills the worker there, recovers, checks; which way it went."""
+        self.set_up()
+        before = self.sha()
+        process = self.world.actor(
+            verb=self.verb, request=self.request, deed="kill", write=step, when=when
+        )
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == -9, f"{step} was not hit: {process.returncode} {errors}"
+        self.world.resume_all()
+        went = self.check(before)
+        self.world.assert_nothing_left()
+        return went
+
+
+STORIES: dict[str, dict[str, Any]] = {
+    "clone": {"verb": "clone", "running": False},
+    "offline move": {"verb": "migrate", "running": False},
+    "live move with disks": {"verb": "migrate", "running": True},
+    "live move": {"verb": "migrate", "running": True, "shared": True},
+}

@@ -1,0 +1,41 @@
+"""kill -9 of the worker before and after every line of its journal, for every verb.
+
+The lines are read from the journal of a real run, so that a new phase is in the loop by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.host.story import STORIES, Story
+from tests.host.world import World
+
+pytestmark = pytest.mark.host
+
+SLOW = {"live move", "offline move"}
+
+
+@pytest.fixture
+def no_shares_left(world: World) -> Iterator[World]:
+    yield world
+    world.clean()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.all) if name in SLOW else name for name in STORIES],
+)
+def test_a_worker_killed_around_any_line_of_its_journal_is_recovered(
+    no_shares_left: World, name: str
+) -> None:
+    story = Story(no_shares_left, **STORIES[name])
+    steps = story.steps()
+    assert len(steps) >= 8
+    ways = {(step, when): story.crash(step, when) for step in steps for when in ("before", "after")}
+    assert set(ways.values()) == {"undone", "done"}
+    # Once it goes forward it never goes back: an early step undoes, a late one finishes. (What had
+    # not begun when it was resumed is simply run.)
+    order = [way for at, way in ways.items() if at != (("running", ""), "before")]
+    assert order == sorted(order, key=["undone", "done"].index)
