@@ -13,7 +13,7 @@ import click
 from twinship.cli.quantities import seconds, size
 from twinship.model.documents import error_document, operation_document, plan_document
 from twinship.model.errors import TwinshipError
-from twinship.model.operation import Operation, OperationState
+from twinship.model.operation import Operation
 from twinship.model.plan import Plan, Severity
 
 OUTPUTS = ("table", "wide", "json", "jsonl", "yaml", "name")
@@ -138,8 +138,7 @@ class ProgressLine:
             if not op.state.ended:
                 click.echo(json.dumps(operation_document(op), ensure_ascii=False))
             return
-        waiting = op.state is OperationState.WAITING
-        phase = f"waiting: {op.waiting_for}" if waiting else op.progress.phase
+        phase = f"waiting: {op.waiting_for}" if op.waiting_for else op.progress.phase
         if self._moving:
             self._draw(visible(phase), op)
         elif phase and phase not in (self._phase, "done"):

@@ -52,6 +52,10 @@ class MoveStats:
         """Bytes to go as of now; a busy guest makes more."""
         return self.memory_remaining + self.disk_remaining
 
+    def counted(self) -> tuple[int, int]:
+        """Bytes through and bytes in all, as libvirt counts them."""
+        return self.done_bytes, self.done_bytes + self.left_bytes
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MoveOrder:

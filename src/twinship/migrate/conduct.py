@@ -7,6 +7,7 @@ from typing import Any
 
 from twinship.hypervisor import agent, jobs, vms
 from twinship.hypervisor.connection import Connection
+from twinship.migrate.meter import DiskMeter
 from twinship.migrate.plan import definition, travelling_xml
 from twinship.model.errors import TwinshipError
 from twinship.operations.job import Job
@@ -61,7 +62,7 @@ def move_live(
     move = jobs.Move(source, target, uuid, order)
     if spec["max_pause_s"] is not None:
         _allow_pause(job, move, spec["max_pause_s"])
-    watch_move(job, move, (source, target), stall_s=stall_s)
+    watch_move(job, move, (source, target), stall_s=stall_s, meter=_meter(job, target, spec))
     seconds = job.clock.monotonic() - began
     stats = _completed(target, uuid)
     pause_guest_s = _felt(job, target, uuid, before) if before is not None else None
@@ -71,6 +72,14 @@ def move_live(
         pause_guest_s=pause_guest_s,
         bytes_memory=stats.memory_processed,
     )
+
+
+def _meter(job: Job, target: Connection, spec: dict[str, Any]) -> DiskMeter:
+    copied = [disk for disk in spec["disks"] if disk["way"] == "copy"]
+    layers = [layer for disk in copied for layer in disk["layers"]]
+    expected = sum(layer["bytes"] for layer in layers)
+    paths = [layer["path"] for layer in layers]
+    return DiskMeter(target, paths, expected, spec["memory_bytes"], job.clock)
 
 
 def _allow_pause(job: Job, move: jobs.Move, seconds: float) -> None:

@@ -257,6 +257,7 @@ def watch_move(
     *,
     stall_s: float,
     break_off: Callable[[], None] | None = None,
+    meter: Callable[[jobs.MoveStats], tuple[int, int]] = jobs.MoveStats.counted,
 ) -> int:
     """Follows a move to its end, reporting progress; returns the bytes that went over.
 
@@ -266,7 +267,8 @@ def watch_move(
 
     QEMU cannot give up a disk's mirror while its connection hangs: over a dead link that takes
     until the link is back or TCP gives up (minutes; measured). ``break_off`` ends it sooner where
-    there is nothing to lose; a VM that serves runs on meanwhile.
+    there is nothing to lose; a VM that serves runs on meanwhile. ``meter`` makes bytes done and
+    bytes in all of libvirt's numbers.
     """
     most, last, moved_at = 0, -1, job.clock.monotonic()
     stopped: TwinshipError | None = None
@@ -278,7 +280,7 @@ def watch_move(
             last, moved_at = stats.done_bytes, now
         if stats.done_bytes:
             most = max(most, stats.done_bytes)
-            job.progress.bytes(stats.done_bytes, stats.done_bytes + stats.left_bytes)
+            job.progress.bytes(*meter(stats))
         if stopped is not None:
             if break_off is not None and now - stopped_at > BREAK_OFF_AFTER_S:
                 break_off()
