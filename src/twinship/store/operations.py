@@ -29,6 +29,17 @@ _ENDED = tuple(state.value for state in OperationState if state.ended)
 _AT_WORK = (OperationState.RUNNING.value, OperationState.CANCELLING.value)
 """States that hold slots; one that waits for a silent host does nothing that others could mind."""
 
+_FENCE = sa.select(operation.c.fence).where(operation.c.id == sa.bindparam("wanted"))
+_APPEND = sa.insert(event).from_select(
+    ["operation", "seq", "at", "kind", "phase", "data"],
+    sa.select(
+        sa.bindparam("wanted", type_=event.c.operation.type),
+        sa.func.coalesce(sa.func.max(event.c.seq), 0) + 1,
+        *(sa.bindparam(name, type_=event.c[name].type) for name in ("at", "kind", "phase", "data")),
+    ).where(event.c.operation == sa.bindparam("wanted")),
+)
+"""The statements of every step, made once: making them takes longer than running them."""
+
 
 class LostOwnership(TwinshipError):
     """Another process took the operation over; this one must stop touching it."""
@@ -236,8 +247,7 @@ class OperationStore:
         return changed
 
     def _guard(self, connection: sa.Connection, op: Operation) -> None:
-        query = sa.select(operation.c.fence).where(operation.c.id == op.id)
-        if connection.execute(query).scalar() != op.fence:
+        if connection.execute(_FENCE, {"wanted": op.id}).scalar() != op.fence:
             raise LostOwnership(f"operation {op.id} was taken over by another process")
 
     @staticmethod
@@ -249,15 +259,8 @@ class OperationStore:
         data: Mapping[str, Any],
         at: datetime,
     ) -> None:
-        last = sa.select(sa.func.coalesce(sa.func.max(event.c.seq), 0)).where(
-            event.c.operation == operation_id
-        )
-        seq = int(connection.execute(last).scalar() or 0) + 1
-        connection.execute(
-            sa.insert(event).values(
-                operation=operation_id, seq=seq, at=at, kind=kind, phase=phase, data=dict(data)
-            )
-        )
+        values = {"at": at, "kind": kind, "phase": phase, "data": dict(data)}
+        connection.execute(_APPEND, {"wanted": operation_id, **values})
 
 
 def _claim(connection: sa.Connection, op: Operation) -> None:
