@@ -11,6 +11,31 @@ class CloneMode(StrEnum):
 
     AUTO = "auto"
     FULL = "full"
+    LINKED = "linked"
+
+
+class DiskWay(StrEnum):
+    """What a clone does with one disk of its source.
+
+    ``AUTO``: a writable disk is copied, an empty, read-only or shareable one is shared. ``COPY`` and
+    ``SHARE`` insist. ``DROP``: the clone has no such disk. ``KEEP``: the file named in ``path`` is
+    taken as it is, nothing is copied into it.
+    """
+
+    AUTO = "auto"
+    COPY = "copy"
+    SHARE = "share"
+    DROP = "drop"
+    KEEP = "keep"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiskChoice:
+    """What is wanted of the disk ``target`` (``vda``); ``path`` is the new file, empty for ours."""
+
+    target: str
+    way: DiskWay = DiskWay.AUTO
+    path: str = ""
 
 
 class MigrateMode(StrEnum):
@@ -35,7 +60,9 @@ class CloneRequest:
     """``twinship clone``. ``macs`` are given to the interfaces in their order; the rest random.
 
     ``name`` empty: the first free of ``X-clone``, ``X-clone-2``, ... ``rate`` is bytes/s, 0 for
-    no limit.
+    no limit. ``disks`` says what differs from the default for single disks. ``to`` is the host the
+    clone shall be on, empty for the source's. ``nvram`` is the path of the clone's firmware
+    variables, empty for ours. ``full_allocation``: files take all their space at once.
     """
 
     vm: str
@@ -44,6 +71,10 @@ class CloneRequest:
     pool: str = ""
     uuid: str = ""
     macs: tuple[str, ...] = ()
+    disks: tuple[DiskChoice, ...] = ()
+    to: str = ""
+    nvram: str = ""
+    full_allocation: bool = False
     start: bool = False
     rate: int = 0
     verify: bool = False
