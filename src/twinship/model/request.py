@@ -17,9 +17,9 @@ class CloneMode(StrEnum):
 class DiskWay(StrEnum):
     """What a clone does with one disk of its source.
 
-    ``AUTO``: a writable disk is copied, an empty, read-only or shareable one is shared. ``COPY`` and
-    ``SHARE`` insist. ``DROP``: the clone has no such disk. ``KEEP``: the file named in ``path`` is
-    taken as it is, nothing is copied into it.
+    ``AUTO``: a writable disk is copied, an empty, read-only or shareable one is shared. ``COPY``
+    and ``SHARE`` insist. ``DROP``: the clone has no such disk. ``KEEP``: the file named in ``path``
+    is taken as it is, nothing is copied into it.
     """
 
     AUTO = "auto"
