@@ -42,6 +42,8 @@ from twinship.model.plan import Plan
 from twinship.model.request import (
     CloneMode,
     CloneRequest,
+    DiskChoice,
+    DiskWay,
     MigrateMode,
     MigrateRequest,
     NewIds,
@@ -196,10 +198,11 @@ class Controller:
     def clone_plan(self, request: CloneRequest) -> Plan:
         """What cloning would do."""
         vm = self.inventory.find(request.vm)
-        connection = self.inventory.connection(vm.host)
+        source = self.inventory.connection(vm.host)
+        target = self.inventory.connection(request.to) if request.to else source
         # Read first: a name that is promised no more is a VM's when the host is asked.
-        promised = frozenset() if request.name else self._store.claimed(f"name/{vm.host}/")
-        facts = gather_clone(connection, vm.uuid, request)
+        promised = frozenset() if request.name else self._store.claimed(f"name/{target.name}/")
+        facts = gather_clone(source, target, vm.uuid, request)
         facts = replace(facts, names=facts.names | promised)
         return plan_clone(facts, request, _new_ids(len(facts.summary.nics)))
 
@@ -300,6 +303,10 @@ class Controller:
     def _clone_changes(self, spec: dict[str, Any]) -> tuple[str, ...]:
         asked = dict(spec["request"])
         asked.update(name=spec["name"], macs=tuple(asked["macs"]), mode=CloneMode(asked["mode"]))
+        asked["disks"] = tuple(
+            DiskChoice(target=choice["target"], way=DiskWay(choice["way"]), path=choice["path"])
+            for choice in asked["disks"]
+        )
         return changed(spec["binding"], self.clone_plan(CloneRequest(**asked)).binding)
 
     def _migrate_changes(self, spec: dict[str, Any]) -> tuple[str, ...]:

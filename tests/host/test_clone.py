@@ -70,7 +70,7 @@ def test_an_overlay_becomes_one_file_with_the_same_content(world: World) -> None
     )
     world.one.run(["virsh", "-q", "pool-refresh", "default"])
 
-    assert world.cli("clone", "web", "flat").returncode == 0
+    assert world.cli("clone", "web", "flat", "--mode", "full").returncode == 0
 
     compare = ["qemu-img", "compare", f"{IMAGES}/top.qcow2", f"{IMAGES}/flat.qcow2"]
     assert world.one.run(compare).returncode == 0

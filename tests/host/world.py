@@ -106,11 +106,11 @@ class World:
         host.run(["qemu-img", "create", "-q", "-f", disk.format, *base, *disk.options, path, *size])
         outside = host.outside(path)
         if disk.data_bytes:
-            data = outside.with_name("pattern")
-            data.write_bytes(os.urandom(min(disk.data_bytes, disk.size_bytes)))
-            write = f"write -q -s {IMAGES}/pattern 0 {data.stat().st_size}"
+            data = os.urandom(min(disk.data_bytes, disk.size_bytes))
+            host.run(["tee", f"{IMAGES}/pattern"], input=data)
+            write = f"write -q -s {IMAGES}/pattern 0 {len(data)}"
             host.run(["qemu-io", "-f", disk.format, "-c", write, path])
-            data.unlink()
+            host.run(["rm", f"{IMAGES}/pattern"])
         return outside
 
     def make_vm(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -22,7 +24,7 @@ from twinship.clone.checks import TABLE
 from twinship.clone.facts import CloneFacts
 from twinship.clone.plan import plan_clone
 from twinship.model.plan import Finding, Severity
-from twinship.model.request import CloneRequest
+from twinship.model.request import CloneMode, CloneRequest, DiskChoice, DiskWay
 from twinship.model.vm import VmState
 
 BLOCK, WARN, INFO = Severity.BLOCK, Severity.WARN, Severity.INFO
@@ -41,9 +43,14 @@ class Speaks:
     request: CloneRequest = USUAL
     silent_vm: VmBuilder = WEB
     silent_request: CloneRequest = USUAL
+    also: Mapping[str, Any] = field(default_factory=dict)
 
     def facts(self) -> CloneFacts:
-        return a_clone_of(self.vm, on=self.host)
+        return a_clone_of(self.vm, on=self.host, **self.also)
+
+
+def disk_request(target: str, way: DiskWay = DiskWay.AUTO, path: str = "") -> CloneRequest:
+    return clone_request(disks=(DiskChoice(target=target, way=way, path=path),))
 
 
 CASES: dict[str, tuple[Speaks, ...]] = {
@@ -125,6 +132,59 @@ CASES: dict[str, tuple[Speaks, ...]] = {
         Speaks(BLOCK, "encrypted", vm=a_vm().with_disk(inside="<encryption format='luks'/>")),
     ),
     "DISK_SHARED": (Speaks(WARN, "shareable", vm=a_vm().with_disk(inside="<shareable/>")),),
+    "DISK_SHARED_WRITABLE": (
+        Speaks(WARN, "never run both", request=disk_request("vda", DiskWay.SHARE)),
+    ),
+    "DISK_CHOICE": (
+        Speaks(BLOCK, "no disk 'vdz'", request=disk_request("vdz", DiskWay.DROP)),
+        Speaks(BLOCK, "which file", request=disk_request("vda", DiskWay.KEEP)),
+        Speaks(
+            BLOCK,
+            "named twice",
+            request=clone_request(disks=(DiskChoice(target="vda"), DiskChoice(target="vda"))),
+            silent_request=disk_request("vda", DiskWay.COPY),
+        ),
+    ),
+    "DISK_PATH": (
+        Speaks(BLOCK, "no absolute path", request=disk_request("vda", DiskWay.COPY, "a.img")),
+        Speaks(BLOCK, "no absolute path", request=disk_request("vda", path=f"{IMAGES}/../b")),
+        Speaks(BLOCK, "no active storage pool", request=disk_request("vda", path="/etc/shadow")),
+        Speaks(BLOCK, "not there", request=disk_request("vda", DiskWay.KEEP, f"{IMAGES}/k")),
+        Speaks(
+            BLOCK,
+            "already there",
+            request=disk_request("vda", path=f"{IMAGES}/k"),
+            also={"there": frozenset({f"{IMAGES}/k"})},
+        ),
+        Speaks(
+            BLOCK,
+            "the source's own",
+            request=disk_request("vda", DiskWay.KEEP, f"{IMAGES}/web-vda.qcow2"),
+            also={"there": frozenset({f"{IMAGES}/web-vda.qcow2"})},
+        ),
+        Speaks(
+            BLOCK,
+            "two disks would go",
+            vm=a_vm("web").with_disk("vda").with_disk("vdb"),
+            request=clone_request(
+                disks=(
+                    DiskChoice(target="vda", path=f"{IMAGES}/n"),
+                    DiskChoice(target="vdb", path=f"{IMAGES}/n"),
+                )
+            ),
+            silent_request=disk_request("vda", path=f"{IMAGES}/n"),
+        ),
+    ),
+    "CLONE_LINKED": (
+        Speaks(
+            BLOCK,
+            "on the host of its base",
+            request=clone_request(mode=CloneMode.LINKED),
+            also={"across": True, "address": "10.0.0.2"},
+            silent_request=clone_request(mode=CloneMode.LINKED),
+        ),
+    ),
+    "TARGET_ADDRESS": (Speaks(BLOCK, "no address of kvm01", also={"across": True}),),
     "STORAGE_POOL_MISSING": (
         Speaks(BLOCK, "no storage pool 'images'", host=a_host().with_pool("other", path="/other")),
         Speaks(BLOCK, "no storage pool 'fast'", request=clone_request(pool="fast")),

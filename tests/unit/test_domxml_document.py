@@ -24,7 +24,7 @@ from twinship.domxml.document import MAX_BYTES, parse, serialize
 from twinship.domxml.rewrite import (
     mark_of,
     redacted,
-    with_disk_paths,
+    with_disks,
     with_mark,
     with_sparse_targets,
     without_chains,
@@ -99,7 +99,7 @@ def test_an_external_entity_never_reaches_a_file(tmp_path: object) -> None:
 def test_names_and_paths_with_any_character_survive(name: str, path: str) -> None:
     text = a_vm("web").with_disk("vda").xml()
     changed = with_mark(
-        with_disk_paths(text, {"vda": f"/{path}"}), "clone", {"name": name, "of": "x"}
+        with_disks(text, {"vda": (f"/{path}", "")}), "clone", {"name": name, "of": "x"}
     )
 
     assert (mark_of(changed, "clone") or {})["name"] == name
@@ -132,7 +132,9 @@ def test_only_the_named_disks_get_new_files() -> None:
     before = {disk.target: disk for disk in domread.disks(text)}
     after = {
         disk.target: disk
-        for disk in domread.disks(with_disk_paths(text, {"vdb": "/new/b.raw", "vdz": "/new/z"}))
+        for disk in domread.disks(
+            with_disks(text, {"vdb": ("/new/b.raw", ""), "vdz": ("/new/z", "")})
+        )
     }
 
     assert after["vdb"].path == "/new/b.raw"
@@ -144,7 +146,7 @@ def test_only_the_named_disks_get_new_files() -> None:
 def test_a_new_file_drops_the_old_chain_of_that_disk_only() -> None:
     chain = "<backingStore type='file'><source file='/base'/></backingStore><mirror type='file'/>"
     text = a_vm().with_disk("vda", inside=chain).with_disk("vdb", inside=chain).xml()
-    root = parse(with_disk_paths(text, {"vda": "/new/a"}))
+    root = parse(with_disks(text, {"vda": ("/new/a", "")}))
 
     first, second = root.findall("devices/disk")
     assert first.find("backingStore") is None
@@ -159,7 +161,7 @@ def test_a_volume_becomes_a_file_and_keeps_its_label() -> None:
         "<source pool='p' volume='v' index='1'><seclabel model='selinux' relabel='no'/>"
         "<reservations managed='yes'/></source><target dev='vda'/></disk></devices></domain>"
     )
-    disk = parse(with_disk_paths(text, {"vda": "/new/a"})).find("devices/disk")
+    disk = parse(with_disks(text, {"vda": ("/new/a", "")})).find("devices/disk")
 
     assert disk is not None
     source = disk.find("source")

@@ -32,7 +32,7 @@ from twinship.migrate.facts import MigrateFacts, TargetFile
 from twinship.migrate.plan import marked_away, plan_migrate, travelling_xml
 from twinship.model.documents import plan_document
 from twinship.model.plan import Plan
-from twinship.model.request import MigrateMode, StorageWay
+from twinship.model.request import CloneMode, MigrateMode, StorageWay
 from twinship.model.vm import VmState
 from twinship.planning.binding import changed
 
@@ -118,7 +118,6 @@ def test_a_clones_steps_define_it_last_and_start_it_after() -> None:
 
     assert [step.id for step in plan.steps] == [
         "volume:vda",
-        "copy:vda",
         "verify",
         "define",
         "start",
@@ -136,9 +135,17 @@ def test_a_clone_of_several_disks_names_a_file_for_each() -> None:
     ]
 
 
-def test_a_disk_with_a_backing_file_is_flattened_and_all_its_bytes_are_counted() -> None:
+def test_an_overlay_keeps_what_it_is_based_on_and_only_its_own_bytes_are_copied() -> None:
     vm = a_vm("web").with_disk("vda", backing=(BASE,), used_gib=1)
     (disk,) = a_clone_plan(a_clone_of(vm)).spec["disks"]
+
+    assert (disk["method"], disk["bytes"]) == ("carrier", GIB)
+    assert [rung["code"] for rung in disk["why_not_faster"]] == ["REMOTE", "NOT_ASKED"]
+
+
+def test_in_full_an_overlay_is_flattened_and_all_its_bytes_are_counted() -> None:
+    vm = a_vm("web").with_disk("vda", backing=(BASE,), used_gib=1)
+    (disk,) = a_clone_plan(a_clone_of(vm), mode=CloneMode.FULL).spec["disks"]
 
     assert disk["method"] == "flatten"
     assert disk["backing"] == [[BASE, "qcow2"]]

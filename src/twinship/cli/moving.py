@@ -9,10 +9,13 @@ from twinship.cli.outcome import accepted, finish, progress
 from twinship.cli.quantities import Duration, Rate, seconds, size
 from twinship.cli.render import output_option, print_plan, visible
 from twinship.cli.session import Session
+from twinship.model.errors import UsageError
 from twinship.model.operation import Operation
 from twinship.model.request import (
     CloneMode,
     CloneRequest,
+    DiskChoice,
+    DiskWay,
     MigrateMode,
     MigrateRequest,
     StorageWay,
@@ -30,7 +33,23 @@ _bandwidth_option = click.option(
 @click.command()
 @click.argument("source", metavar="VM", shell_complete=complete_vm)
 @click.argument("new", required=False, default="")
-@click.option("--mode", type=click.Choice(["auto", "full"]), default="auto", show_default=True)
+@click.option("--to", "to", default="", metavar="HOST", shell_complete=complete_host, help="Where.")
+@click.option(
+    "--mode",
+    type=click.Choice(["auto", "full", "linked"]),
+    default="auto",
+    show_default=True,
+    help="linked: a thin disk over the source's. full: shares nothing. auto: full, but what the "
+    "source is itself based on stays shared.",
+)
+@click.option(
+    "--disk",
+    "disks",
+    multiple=True,
+    metavar="TARGET=WAY",
+    help="For one disk: vda=copy, share, drop, keep:/FILE or path:/FILE.",
+)
+@click.option("--nvram", default="", metavar="PATH", help="Where its firmware variables go.")
 @click.option("--pool", default="", help="The pool for the new disks; default: beside the old.")
 @click.option("--mac", "macs", multiple=True, help="For the interfaces in order; else random.")
 @click.option("--uuid", default="", help="The UUID of the clone; else random.")
@@ -46,7 +65,10 @@ def clone(
     ctx: click.Context,
     source: str,
     new: str,
+    to: str,
     mode: str,
+    disks: tuple[str, ...],
+    nvram: str,
     pool: str,
     macs: tuple[str, ...],
     uuid: str,
@@ -65,12 +87,17 @@ def clone(
       twinship clone web web-2
       twinship clone kvm01/web --dry-run        what would happen
       twinship clone web web-test --start --wait-boot
+      twinship clone web web-thin --mode linked
+      twinship clone web web-2 --to kvm02 --disk vdb=drop
     """
     session: Session = ctx.obj
     request = CloneRequest(
         vm=source,
         name=new,
+        to=to,
         mode=CloneMode(mode),
+        disks=tuple(_disk_choice(text) for text in disks),
+        nvram=nvram,
         pool=pool,
         uuid=_uuid(uuid),
         macs=tuple(_mac(mac) for mac in macs),
@@ -182,14 +209,35 @@ def migrate(
     finish(ctx, op, output, _told_move)
 
 
+def _disk_choice(text: str) -> DiskChoice:
+    """``vda=copy``, ``vda=share``, ``vda=drop``, ``vda=keep:/FILE``, ``vda=path:/FILE``."""
+    target, equals, said = text.partition("=")
+    way, _, path = said.partition(":")
+    ways = {
+        "copy": DiskWay.COPY,
+        "path": DiskWay.COPY,
+        "share": DiskWay.SHARE,
+        "drop": DiskWay.DROP,
+        "keep": DiskWay.KEEP,
+    }
+    if not target or not equals or way not in ways or (way in ("path", "keep")) != bool(path):
+        raise UsageError(
+            f"--disk {text!r} cannot be understood",
+            hint="vda=copy, vda=share, vda=drop, vda=keep:/FILE or vda=path:/FILE",
+        )
+    return DiskChoice(target=target, way=ways[way], path=path)
+
+
 def _told_clone(op: Operation) -> None:
     for made in (op.result or {}).get("clones", []):
         took = max((disk["seconds"] for disk in made["disks"]), default=0.0)
         copied = sum(disk["bytes_copied"] for disk in made["disks"])
-        click.echo(
-            f"{visible(made['name'])} is there on {made['host']} ({size(copied)} on disk, "
-            f"copied in {seconds(took)})"
-        )
+        methods = ", ".join(dict.fromkeys(disk["method"] for disk in made["disks"])) or "no disk"
+        how = f"{size(copied)} on disk, copied in {seconds(took)}" if copied else methods
+        click.echo(f"{visible(made['name'])} is there on {made['host']} ({how})")
+        for disk in made["disks"] if copied else ():
+            for rung in disk["why_not_faster"][:1]:
+                click.echo(f"  {disk['target']}: no {rung['method']}: {rung['reason']}", err=True)
         if made["started"]:
             click.echo("  it runs")
         elif made["start_error"]:

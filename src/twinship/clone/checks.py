@@ -2,27 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
+from twinship.clone.disks import choice_of, copied, way_of
 from twinship.clone.facts import CloneFacts
 from twinship.model.host import Pool
 from twinship.model.plan import Severity
-from twinship.model.request import CloneRequest
-from twinship.model.vm import VmState
+from twinship.model.request import CloneMode, CloneRequest, DiskWay
+from twinship.model.vm import Disk, VmState
 from twinship.planning import names
 from twinship.planning.checks import CheckTable, Problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloneCase:
-    """What the rows look at: facts, request, and what the plan has chosen so far."""
+    """What the rows look at: facts, request, and what the plan has chosen so far.
+
+    ``pools`` are those written to, with the bytes; ``paths`` the new files; ``kept`` the files that
+    disks (by target) take as they are.
+    """
 
     facts: CloneFacts
     request: CloneRequest
     name: str
     uuid: str
     pools: tuple[tuple[str, int], ...]
+    kept: Mapping[str, str] = field(default_factory=dict)
+    paths: tuple[str, ...] = ()
+
+    @property
+    def copied(self) -> tuple[Disk, ...]:
+        """The disks that get a file of their own."""
+        return copied(self.facts, self.request)
+
+    def disk(self, target: str) -> str:
+        """A disk as findings name it."""
+        return f"vm/{self.facts.source.vm.name}/disk/{target}"
 
 
 TABLE: CheckTable[CloneCase] = CheckTable()
@@ -131,7 +147,7 @@ def chains_can_be_followed(case: CloneCase) -> Iterator[Problem]:
     A qcow2 header may name any file of the host as its backing file: what lies in no pool is never
     opened.
     """
-    for disk in case.facts.source.file_disks:
+    for disk in case.copied:
         for layer in disk.chain:
             if layer.problem:
                 yield Problem(
@@ -145,9 +161,11 @@ def chains_can_be_followed(case: CloneCase) -> Iterator[Problem]:
 def disks_are_files(case: CloneCase) -> Iterator[Problem]:
     """Disks on block devices, network storage or volumes by name are not cloned yet."""
     for disk in case.facts.source.disks:
-        if disk.empty or disk.device not in ("disk", "lun") or disk.source_type == "file":
+        if disk.empty or disk.source_type == "file":
             continue
-        if disk.readonly or disk.shareable:
+        way, asked = way_of(disk, case.request), choice_of(disk, case.request).way
+        own = disk.device in ("disk", "lun") and not (disk.readonly or disk.shareable)
+        if way is not DiskWay.COPY and not (own and asked is DiskWay.AUTO):
             continue
         yield Problem(
             f"disk {disk.target} is on {disk.protocol or disk.source_type} storage",
@@ -159,7 +177,7 @@ def disks_are_files(case: CloneCase) -> Iterator[Problem]:
 @TABLE.row("DISK_FORMAT")
 def formats_are_known(case: CloneCase) -> Iterator[Problem]:
     """raw and qcow2 are copied; other formats are refused rather than guessed at."""
-    for disk in case.facts.source.file_disks:
+    for disk in case.copied:
         if disk.format not in ("", "raw", "qcow2"):
             yield Problem(
                 f"disk {disk.target} is {disk.format}; raw and qcow2 can be cloned",
@@ -170,7 +188,7 @@ def formats_are_known(case: CloneCase) -> Iterator[Problem]:
 @TABLE.row("DISK_ENCRYPTED")
 def disks_are_in_clear(case: CloneCase) -> Iterator[Problem]:
     """An encrypted disk's secret belongs to one volume; the clone would need its own."""
-    for disk in case.facts.source.file_disks:
+    for disk in case.copied:
         header = disk.top.header if disk.top else None
         if disk.encrypted or (header is not None and header.encrypted):
             yield Problem(
@@ -190,11 +208,98 @@ def shared_disks_are_said(case: CloneCase) -> Iterator[Problem]:
             )
 
 
+@TABLE.row("DISK_SHARED_WRITABLE", Severity.WARN)
+def own_disks_that_are_shared_are_said(case: CloneCase) -> Iterator[Problem]:
+    """Two VMs that write to one disk destroy its filesystem, unless it is made for that."""
+    for disk in case.facts.source.disks:
+        if disk.writable_file and way_of(disk, case.request) is DiskWay.SHARE:
+            yield Problem(
+                f"disk {disk.target} is shared: never run both VMs at a time",
+                object=case.disk(disk.target),
+            )
+
+
+@TABLE.row("DISK_CHOICE")
+def choices_are_of_disks(case: CloneCase) -> Iterator[Problem]:
+    """What is said of a disk must be of one that the source has, once, and make sense."""
+    known = [disk.target for disk in case.facts.source.disks]
+    said = [choice.target for choice in case.request.disks]
+    for choice in case.request.disks:
+        if choice.target not in known:
+            yield Problem(
+                f"the VM has no disk {choice.target[:40]!r}",
+                hint=f"its disks: {', '.join(known) or 'none'}",
+                object="disk",
+            )
+        elif said.count(choice.target) > 1:
+            yield Problem(f"disk {choice.target} is named twice", object=case.disk(choice.target))
+        elif choice.way is DiskWay.KEEP and not choice.path:
+            yield Problem(
+                f"disk {choice.target} is to be kept: which file?", object=case.disk(choice.target)
+            )
+
+
+@TABLE.row("DISK_PATH")
+def paths_can_be_used(case: CloneCase) -> Iterator[Problem]:
+    """A new file goes where nothing is, into an active pool; a kept one must be there.
+
+    libvirt reaches files through pools only, and a path could name anything on the host.
+    """
+    sources = {layer.path for disk in case.facts.source.disks for layer in disk.chain}
+    for choice in case.request.disks:
+        path, place = choice.path, case.disk(choice.target)
+        if not path or choice.way in (DiskWay.DROP, DiskWay.SHARE):
+            continue
+        pool = case.facts.host.pool_at(path.rpartition("/")[0])
+        if not path.startswith("/") or "/../" in path or path.endswith("/"):
+            yield Problem(f"{path[:80]!r} is no absolute path of a file", object=place)
+        elif pool is None or not pool.active:
+            yield Problem(
+                f"{path} lies in no active storage pool of {case.facts.host.name}",
+                hint=_cure("DISK_NOT_IN_POOL", path, case.facts.host.name),
+                object=place,
+            )
+        elif choice.way is DiskWay.KEEP and path not in case.facts.there:
+            yield Problem(f"{path} is not there", object=place)
+        elif choice.way is DiskWay.KEEP and path in sources:
+            yield Problem(f"{path} is the source's own disk", object=place)
+        elif choice.way is not DiskWay.KEEP and path in case.facts.there:
+            yield Problem(f"{path} is already there", hint="choose another file", object=place)
+    for path in sorted({path for path in case.paths if case.paths.count(path) > 1}):
+        yield Problem(f"two disks would go to {path}", object="disk")
+
+
+@TABLE.row("CLONE_LINKED")
+def linked_where_its_base_is(case: CloneCase) -> Problem | None:
+    """A linked clone reads its base's files: both are on one host."""
+    if case.request.mode is not CloneMode.LINKED or not case.facts.across:
+        return None
+    return Problem(
+        "a linked clone stays on the host of its base",
+        hint="clone it in full (--mode full), or clone first and migrate then",
+    )
+
+
+@TABLE.row("TARGET_ADDRESS")
+def target_can_be_sent_to(case: CloneCase) -> Problem | None:
+    """The source's QEMU must know where to send: an address of the target that is not loopback."""
+    if not case.facts.across or case.facts.address:
+        return None
+    host = case.facts.host.name
+    return Problem(
+        f"no address of {host} is known that other hosts could use",
+        hint=f"add it with one: twinship host add {host} URI --address IP",
+        object=f"host/{host}",
+    )
+
+
 @TABLE.row("STORAGE_POOL_MISSING")
 def pools_are_there(case: CloneCase) -> Iterator[Problem]:
     """The pool for the new disks must exist, be active and be a directory."""
     for name, _ in case.pools:
         pool = _pool(case, name)
+        if not name:
+            continue  # DISK_PATH says what is wrong with the path
         if pool is None:
             known = ", ".join(p.name for p in case.facts.host.pools) or "none"
             yield Problem(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from twinship.domxml.read import DomainSummary
 from twinship.model.host import HostFacts
@@ -14,8 +14,11 @@ from twinship.model.vm import VmFacts
 class CloneFacts:
     """The source, its host, and what is taken there.
 
-    ``names`` and ``uuids`` are those of all VMs on the host, ``macs`` all their addresses;
-    ``files`` the names in each pool the clone may write to.
+    ``host`` is where the clone will be: the source's own unless ``across``, when ``address`` is
+    where the source's QEMU reaches it. ``names`` and ``uuids`` are those of all VMs there, ``macs``
+    all their addresses; ``files`` the names in each pool the clone may write to; ``there`` the
+    files, by path, that the request names and that are there. Of the source's files ``seen_here``
+    are those this process sees itself, and ``no_reflink`` says why one cannot be reflinked.
     """
 
     host: HostFacts
@@ -25,3 +28,8 @@ class CloneFacts:
     uuids: frozenset[str]
     macs: frozenset[str]
     files: Mapping[str, frozenset[str]]
+    there: frozenset[str] = frozenset()
+    seen_here: frozenset[str] = frozenset()
+    no_reflink: Mapping[str, str] = field(default_factory=dict)
+    across: bool = False
+    address: str = ""

@@ -1,29 +1,78 @@
-"""Reads what a clone's plan needs from the host."""
+"""Reads what a clone's plan needs: the source from its host, the rest from the clone's."""
 
 from __future__ import annotations
 
+from twinship.clone.disks import choice_of, way_of
 from twinship.clone.facts import CloneFacts
 from twinship.domxml import read as domread
 from twinship.hypervisor import hosts, vms, volumes
 from twinship.hypervisor.connection import Connection
-from twinship.model.request import CloneRequest
+from twinship.model.host import HostFacts, data_address
+from twinship.model.request import CloneRequest, DiskWay
+from twinship.model.vm import VmFacts
+from twinship.transfer import reflink
 
 
-def gather(connection: Connection, uuid: str, request: CloneRequest) -> CloneFacts:
-    """All facts for cloning the VM ``uuid`` of this host. Raises what reading raises."""
-    source = vms.facts(connection, uuid)
-    pools = {layer.pool for disk in source.file_disks for layer in disk.chain[:1] if layer.pool}
-    if request.pool:
-        pools.add(request.pool)
-    files = {pool: volumes.names(connection, pool) for pool in sorted(pools)}
-    host = hosts.facts(connection)
-    everyone = vms.all_vms(connection)
+def gather(source: Connection, target: Connection, uuid: str, request: CloneRequest) -> CloneFacts:
+    """All facts for cloning the VM ``uuid`` of ``source`` to ``target``, often the same host.
+
+    Raises what reading raises.
+    """
+    vm = vms.facts(source, uuid)
+    host = hosts.facts(target)
+    across = target.name != source.name
+    pools = _pools(vm, host, request)
+    everyone = vms.all_vms(target)
+    seen, refused = ({}, {}) if across else _reflinks(source, vm, host, request)
     return CloneFacts(
         host=host,
-        source=source,
-        summary=domread.summary(source.xml),
-        names=frozenset(vm.name for vm in everyone),
-        uuids=frozenset(vm.uuid for vm in everyone),
-        macs=vms.macs(connection) if request.macs else frozenset(),
-        files=files,
+        source=vm,
+        summary=domread.summary(vm.xml),
+        names=frozenset(found.name for found in everyone),
+        uuids=frozenset(found.uuid for found in everyone),
+        macs=vms.macs(target) if request.macs else frozenset(),
+        files={pool: volumes.names(target, pool) for pool in sorted(pools)},
+        there=frozenset(
+            choice.path
+            for choice in request.disks
+            if choice.path and volumes.find(target, choice.path) is not None
+        ),
+        seen_here=frozenset(seen),
+        no_reflink=refused,
+        across=across,
+        address=data_address(target.record, host.hostname) if across else "",
     )
+
+
+def _pools(vm: VmFacts, host: HostFacts, request: CloneRequest) -> set[str]:
+    """The pools the clone's disks may go to, as far as they are there."""
+    wanted = {request.pool} if request.pool else set()
+    for disk in vm.disks:
+        path = choice_of(disk, request).path
+        if path:
+            found = host.pool_at(path.rpartition("/")[0])
+            wanted |= {found.name} if found is not None else set()
+        elif way_of(disk, request) is DiskWay.COPY and disk.top is not None and disk.top.pool:
+            wanted.add(disk.top.pool)
+    return wanted & {pool.name for pool in host.pools}
+
+
+def _reflinks(
+    connection: Connection, vm: VmFacts, host: HostFacts, request: CloneRequest
+) -> tuple[dict[str, bool], dict[str, str]]:
+    """Which of the source's files this process sees, and why they cannot be reflinked."""
+    seen: dict[str, bool] = {}
+    refused: dict[str, str] = {}
+    for disk in vm.disks:
+        if way_of(disk, request) is not DiskWay.COPY or disk.top is None or disk.top.problem:
+            continue
+        found = volumes.find(connection, disk.top.path)
+        if found is None or not reflink.is_here(found):
+            continue
+        seen[disk.top.path] = True
+        directory = choice_of(disk, request).path.rpartition("/")[0]
+        pool = next((p for p in host.pools if p.name == (request.pool or disk.top.pool)), None)
+        where = directory or (pool.path if pool is not None else "")
+        if where and (why := reflink.refusal(disk.top.path, where)):
+            refused[disk.top.path] = why
+    return seen, refused

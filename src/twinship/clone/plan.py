@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from twinship.clone.checks import TABLE, CloneCase
+from twinship.clone.disks import SHARES, plan_disks
 from twinship.clone.facts import CloneFacts
 from twinship.domxml.document import parse, serialize
 from twinship.domxml.identity import NewIdentity, renew
-from twinship.domxml.rewrite import redacted, with_disk_paths, with_mark, without_mark
+from twinship.domxml.rewrite import redacted, with_disks, with_mark, without_mark
+from twinship.model.host import migration_uri
 from twinship.model.plan import Plan, PlannedXml, Step
 from twinship.model.request import CloneRequest, NewIds
-from twinship.model.vm import Disk
 from twinship.planning import names
 from twinship.planning.binding import digest
 from twinship.planning.slots import copy_slots
@@ -26,19 +27,28 @@ def plan_clone(facts: CloneFacts, request: CloneRequest, ids: NewIds) -> Plan:
     source = facts.source.vm
     name = request.name or names.free_clone_name(source.name, facts.names)
     uuid = request.uuid or ids.uuid
-    disks = tuple(_disk_specs(facts, request, name))
+    planned = plan_disks(facts, request, name)
+    disks = planned.made
     needed: dict[str, int] = {}
     for disk in disks:
         needed[disk["pool"]] = needed.get(disk["pool"], 0) + int(disk["bytes"])
     case = CloneCase(
-        facts=facts, request=request, name=name, uuid=uuid, pools=tuple(needed.items())
+        facts=facts,
+        request=request,
+        name=name,
+        uuid=uuid,
+        pools=tuple(needed.items()),
+        kept=planned.kept,
+        paths=tuple(disk["path"] for disk in disks),
     )
     checks = TABLE.run(case)
-    nvram = _nvram_path(facts, name)
+    nvram = _nvram_path(facts, request, name)
+    host = facts.host.name
     spec: dict[str, Any] = {
         "schema": SCHEMA,
-        "host": source.host,
-        "source": {"name": source.name, "uuid": source.uuid},
+        "host": host,
+        "source": {"host": source.host, "name": source.name, "uuid": source.uuid},
+        "mode": request.mode.value,
         "name": name,
         "uuid": uuid,
         "identity": {
@@ -46,6 +56,9 @@ def plan_clone(facts: CloneFacts, request: CloneRequest, ids: NewIds) -> Plan:
             "macs": [*request.macs[: len(ids.macs)], *ids.macs[len(request.macs) :]],
         },
         "disks": list(disks),
+        "kept": planned.kept,
+        "dropped": list(planned.dropped),
+        "uri": migration_uri(facts.address),
         "nvram": {"source": facts.summary.nvram, "path": nvram} if nvram else None,
         "carrier": {"name": f"twinship-carrier-{ids.carrier[:8]}", "uuid": ids.carrier},
         "machine": _carrier_machine(facts),
@@ -59,78 +72,26 @@ def plan_clone(facts: CloneFacts, request: CloneRequest, ids: NewIds) -> Plan:
     xml = "" if names.problem(name) else redacted(definition(facts.source.xml, spec))
     return Plan(
         kind="clone",
-        title=f"clone {source.label} to {name}",
+        title=f"clone {source.label} to {f'{host}/' if facts.across else ''}{name}",
         checks=checks,
-        steps=tuple(_steps(facts, spec)),
+        steps=tuple(_steps(spec)),
         estimate_s=None,
-        domain_xml=(PlannedXml(name=name, host=source.host, xml=xml),) if xml else (),
+        domain_xml=(PlannedXml(name=name, host=host, xml=xml),) if xml else (),
         resources=(
             f"read:vm/{source.uuid}",
-            f"name/{source.host}/{name}",
-            *(f"file/{source.host}/{disk['path']}" for disk in disks),
+            f"name/{host}/{name}",
+            *(f"file/{host}/{disk['path']}" for disk in disks),
         ),
-        slots=copy_slots((source.host, disk["pool"]) for disk in disks),
+        slots=copy_slots((host, disk["pool"]) for disk in disks if disk["method"] not in SHARES),
         spec=spec,
         binding=binding,
     )
 
 
-def _disk_specs(facts: CloneFacts, request: CloneRequest, name: str) -> list[dict[str, Any]]:
-    ours = facts.source.file_disks
-    taken: dict[str, set[str]] = {pool: set(files) for pool, files in facts.files.items()}
-    specs = []
-    for disk in ours:
-        top = disk.top
-        if top is None or top.header is None:
-            continue
-        pool = request.pool or top.pool
-        suffix = _suffix(top.path, disk.format)
-        file = names.file_name(
-            name, disk.target, suffix, taken.setdefault(pool, set()), alone=len(ours) == 1
-        )
-        taken[pool].add(file)
-        directory = next((p.path for p in facts.host.pools if p.name == pool), "").rstrip("/")
-        flatten = bool(top.header.backing_path)
-        specs.append(
-            {
-                "target": disk.target,
-                "pool": pool,
-                "file": file,
-                "path": f"{directory}/{file}",
-                "source": top.path,
-                "format": top.header.format,
-                "method": "flatten" if flatten else "carrier",
-                "bytes": _bytes_to_copy(disk),
-                "length": top.length_bytes,
-                "virtual": top.header.virtual_bytes,
-                "cluster": top.header.cluster_bytes,
-                "compat": top.header.compat,
-                "features": list(top.header.features),
-                "backing": [
-                    [layer.path, layer.header.format if layer.header else "raw"]
-                    for layer in disk.chain[1:]
-                ],
-            }
-        )
-    return specs
-
-
-def _bytes_to_copy(disk: Disk) -> int:
-    return sum(layer.allocated_bytes for layer in disk.chain)
-
-
-def _suffix(path: str, kind: str) -> str:
-    last = path.rpartition("/")[2]
-    stem, dot, suffix = last.rpartition(".")
-    if stem and dot and len(suffix) <= 7:
-        return f".{suffix}"
-    return ".qcow2" if kind == "qcow2" else ".img"
-
-
-def _nvram_path(facts: CloneFacts, name: str) -> str:
+def _nvram_path(facts: CloneFacts, request: CloneRequest, name: str) -> str:
     source = facts.summary.nvram
-    if not source:
-        return ""
+    if not source or request.nvram:
+        return request.nvram if source else ""
     directory = source.rpartition("/")[0]
     return f"{directory}/{name}{NVRAM_SUFFIX}"
 
@@ -153,11 +114,23 @@ def definition(source_xml: str, spec: Mapping[str, Any]) -> str:
             nvram=spec["nvram"]["path"] if spec["nvram"] else "",
         ),
     )
-    text = with_disk_paths(
-        serialize(root), {disk["target"]: disk["path"] for disk in spec["disks"]}
+    text = with_disks(
+        serialize(root),
+        {disk["target"]: (disk["path"], disk["format"]) for disk in spec["disks"]}
+        | {target: (path, "") for target, path in spec["kept"].items()},
+        dropped=frozenset(spec["dropped"]),
     )
-    mark = {"of": source["uuid"], "name": source["name"], "mode": "full"}
+    mark = {"of": source["uuid"], "name": source["name"], "mode": _kind(spec)}
     return with_mark(without_mark(text, "away"), "clone", mark)
+
+
+def _kind(spec: Mapping[str, Any]) -> str:
+    """Whether the clone depends on files of its source."""
+    shares = any(
+        disk["method"] == "overlay" or (disk["backing"] and disk["method"] != "flatten")
+        for disk in spec["disks"]
+    )
+    return "linked" if shares else "full"
 
 
 def _carrier_machine(facts: CloneFacts) -> dict[str, str]:
@@ -178,28 +151,39 @@ def _asked(request: CloneRequest) -> dict[str, Any]:
         "pool": request.pool,
         "uuid": request.uuid,
         "macs": list(request.macs),
+        "disks": [
+            {"target": choice.target, "way": choice.way.value, "path": choice.path}
+            for choice in request.disks
+        ],
+        "to": request.to,
+        "nvram": request.nvram,
+        "full_allocation": request.full_allocation,
         "start": request.start,
         "rate": request.rate,
         "verify": request.verify,
     }
 
 
-def _steps(facts: CloneFacts, spec: Mapping[str, Any]) -> list[Step]:
+_STEP_TITLES: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "reflink": lambda disk: (
+        f"reflink {disk['source']} to {disk['path']}"
+        + (", or copy it where the filesystem cannot" if disk["reflink"] == "libvirt" else "")
+    ),
+    "overlay": lambda disk: f"create {disk['path']} over {disk['source']}",
+    "carrier": lambda disk: f"copy {disk['source']} to {disk['path']}",
+    "flatten": lambda disk: (
+        f"copy {disk['source']} to {disk['path']}"
+        + (", with what it is based on" if disk["backing"] else "")
+    ),
+}
+
+
+def _steps(spec: Mapping[str, Any]) -> list[Step]:
     host = spec["host"]
-    steps = [
-        Step(id=f"volume:{disk['target']}", title=f"create {disk['path']}", host=host)
-        for disk in spec["disks"]
-    ]
-    steps += [
-        Step(
-            id=f"copy:{disk['target']}",
-            title=f"copy {disk['source']}"
-            + (" and what it is based on" if disk["backing"] else ""),
-            host=host,
-            bytes=disk["bytes"],
-        )
-        for disk in spec["disks"]
-    ]
+    steps = []
+    for disk in spec["disks"]:
+        title, size = _STEP_TITLES[disk["method"]](disk), disk["bytes"]
+        steps.append(Step(id=f"volume:{disk['target']}", title=title, host=host, bytes=size))
     if spec["nvram"]:
         steps.append(
             Step(
@@ -220,9 +204,9 @@ def _binding(facts: CloneFacts, name: str, disks: tuple[Mapping[str, Any], ...])
     bound = {
         f"the state of {source.vm.label}": source.vm.state.value.replace("_", " "),
         f"the definition of {source.vm.label}": digest(source.xml),
-        f"the name {name} on {source.vm.host}": "taken" if name in facts.names else "free",
+        f"the name {name} on {facts.host.name}": "taken" if name in facts.names else "free",
     }
-    for disk in source.file_disks:
+    for disk in source.disks:
         bound[f"disk {disk.target}"] = ", ".join(
             f"{layer.path} of {layer.length_bytes} bytes" for layer in disk.chain
         )

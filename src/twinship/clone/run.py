@@ -10,28 +10,20 @@ from twinship.clone.plan import definition
 from twinship.clone.reconcile import reconcile_clone
 from twinship.domxml.carrier import Carrier
 from twinship.hypervisor import vms, volumes
+from twinship.hypervisor.connection import Connection
 from twinship.model.errors import HypervisorError, TwinshipError
 from twinship.operations.job import Job
 from twinship.operations.verb import Phase, Verdict
-from twinship.transfer.carrier import FileCopy, copy_on_host, end_carriers
+from twinship.transfer.carrier import FileCopy, carry_across, copy_on_host, end_carriers
 from twinship.transfer.nvram import CopyNvram
 from twinship.transfer.steps import CreateVolume, Hosts, Recheck, Replan, explained
 from twinship.transfer.tail import copy_tail
 from twinship.transfer.verify import End, same_content, same_shape
 
-WHY_NOT_FASTER = (
-    {
-        "method": "reflink",
-        "code": "NOT_OVER_LIBVIRT",
-        "reason": "libvirt 9.0 reflinks raw volumes only, and nothing else proves that the "
-        "controller sees the host's files",
-    },
-)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloneVerb:
-    """Clones a VM on its own host."""
+    """Clones a VM, on its own host or to another."""
 
     hosts: Hosts
     replan: Replan
@@ -52,7 +44,7 @@ class CloneVerb:
             phases.append(
                 CopyNvram(
                     hosts=self.hosts,
-                    source_host=spec["host"],
+                    source_host=spec["source"]["host"],
                     source_path=spec["nvram"]["source"],
                     target_host=spec["host"],
                     target_path=spec["nvram"]["path"],
@@ -72,30 +64,38 @@ class CloneVerb:
     def result(self, job: Job) -> dict[str, Any]:
         """``clones[]`` as DESIGN fixes it, and whether the clone was started."""
         spec, outcomes = job.spec, job.outcomes()
-        copied = outcomes["copy"]["disks"]
         clone = {
             "name": spec["name"],
             "uuid": spec["uuid"],
             "host": spec["host"],
-            "disks": [
-                {
-                    "target": disk["target"],
-                    "path": disk["path"],
-                    "method": disk["method"],
-                    "bytes_copied": copied[disk["target"]],
-                    "seconds": outcomes["copy"]["seconds"],
-                    "why_not_faster": list(WHY_NOT_FASTER),
-                }
-                for disk in spec["disks"]
-            ],
+            "disks": [_made(disk, outcomes) for disk in spec["disks"]],
             "started": outcomes.get("start", {}).get("started", False),
             "start_error": outcomes.get("start", {}).get("error"),
         }
         return {"clones": [clone], "verified": outcomes["verify"]}
 
 
+def _made(disk: dict[str, Any], outcomes: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    volume, copy = outcomes[f"volume:{disk['target']}"], outcomes["copy"]
+    why = list(disk["why_not_faster"])
+    method = disk["method"]
+    if method == "reflink" and not volume["reflinked"]:
+        method = "carrier"
+        reason = volume.get("refused", "it was interrupted")
+        why.append({"method": "reflink", "code": "REFUSED", "reason": reason})
+    return {
+        "target": disk["target"],
+        "path": disk["path"],
+        "method": method,
+        "bytes_copied": copy["disks"].get(disk["target"], 0),
+        "seconds": copy["seconds"] if disk["target"] in copy["disks"] else 0.0,
+        "why_not_faster": why,
+    }
+
+
 def _volume(hosts: Hosts, spec: dict[str, Any], disk: dict[str, Any]) -> CreateVolume:
-    container = disk["method"] == "carrier"
+    container = disk["method"] in _WHOLE_FILE
+    overlay = disk["method"] == "overlay"
     return CreateVolume(
         hosts=hosts,
         host=spec["host"],
@@ -107,10 +107,18 @@ def _volume(hosts: Hosts, spec: dict[str, Any], disk: dict[str, Any]) -> CreateV
             capacity_bytes=disk["length"] if container else disk["virtual"],
             compat="" if container else disk["compat"],
             cluster_bytes=0 if container else disk["cluster"],
+            backing_path=disk["source"] if overlay else "",
+            backing_format=disk["source_format"] if overlay else "",
+            allocate=disk["allocate"] and not overlay,
         ),
         name=f"volume:{disk['target']}",
         title=f"create {disk['path']}",
+        reflink_of=disk["source"],
+        reflink_by=disk["reflink"],
     )
+
+
+_WHOLE_FILE = frozenset({"reflink", "carrier"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,36 +132,61 @@ class _Copy:
     title: str = "copy the disks"
 
     def do(self, job: Job) -> dict[str, Any]:
-        connection = self.hosts.connection(self.spec["host"])
-        began = job.clock.monotonic()
+        spec, began = self.spec, job.clock.monotonic()
+        outcomes = job.outcomes()
+        disks = [disk for disk in spec["disks"] if _to_copy(disk, outcomes)]
+        source = self.hosts.connection(spec["source"]["host"])
+        target = self.hosts.connection(spec["host"])
         try:
-            copy_on_host(
-                job,
-                connection,
-                _carrier(self.spec),
-                [_file_copy(disk) for disk in self.spec["disks"]],
-                rate=self.spec["rate"],
-                stall_s=self.stall_s,
-            )
+            self._carry(job, source, target, [_file_copy(disk) for disk in disks])
         except TwinshipError as error:
-            path = self.spec["disks"][0]["path"]
-            raise explained(error, connection, path) from error
+            raise explained(error, target, disks[0]["path"]) if disks else error from error
         copied = {}
-        for disk in self.spec["disks"]:
-            if disk["method"] == "carrier":
-                copy_tail(connection, disk["source"], connection, disk["path"], disk["length"])
-            found = volumes.find(connection, disk["path"])
+        for disk in disks:
+            if disk["method"] in _WHOLE_FILE:
+                copy_tail(source, disk["source"], target, disk["path"], disk["length"])
+            found = volumes.find(target, disk["path"])
             copied[disk["target"]] = found.allocated_bytes if found is not None else 0
         return {"disks": copied, "seconds": round(job.clock.monotonic() - began, 3)}
+
+    def _carry(
+        self, job: Job, source: Connection, target: Connection, files: list[FileCopy]
+    ) -> None:
+        spec, carrier = self.spec, _carrier(self.spec)
+        if not files:
+            return
+        if source.name == target.name:
+            rate, stall_s = spec["rate"], self.stall_s
+            copy_on_host(job, target, carrier, files, rate=rate, stall_s=stall_s)
+            return
+        carry_across(
+            job,
+            source,
+            target,
+            carrier,
+            files,
+            uri=spec["uri"],
+            rate=spec["rate"],
+            stall_s=self.stall_s,
+        )
 
     def observe(self, job: Job) -> dict[str, Any] | None:
         return None  # how far it got is not known: copied again
 
     def undo(self, job: Job) -> None:
-        end_carriers(self.spec["carrier"]["uuid"], self.hosts.connection(self.spec["host"]))
+        for host in dict.fromkeys((self.spec["source"]["host"], self.spec["host"])):
+            end_carriers(self.spec["carrier"]["uuid"], self.hosts.connection(host))
 
     def leftover(self) -> str:
         return ""  # a carrier dies with our connection
+
+
+def _to_copy(disk: dict[str, Any], outcomes: dict[str, dict[str, Any]]) -> bool:
+    """Whether a disk's bytes are still missing once its volume is there."""
+    if disk["method"] == "overlay":
+        return False
+    reflinked = outcomes[f"volume:{disk['target']}"].get("reflinked", False)
+    return disk["method"] != "reflink" or not reflinked
 
 
 def _file_copy(disk: dict[str, Any]) -> FileCopy:
@@ -182,19 +215,21 @@ class _Verify:
 
     def do(self, job: Job) -> dict[str, Any]:
         connection = self.hosts.connection(self.spec["host"])
+        source = self.hosts.connection(self.spec["source"]["host"])
         digests = {}
         for disk in self.spec["disks"]:
-            container = disk["method"] == "carrier"
+            container = disk["method"] in _WHOLE_FILE
             same_shape(
                 End(connection=connection, path=disk["path"]),
                 format=disk["format"],
                 length_bytes=disk["length"] if container else None,
                 virtual_bytes=disk["virtual"],
+                backing_path=disk["source"] if disk["method"] == "overlay" else None,
             )
             if self.spec["verify"] and container:
                 digests[disk["target"]] = same_content(
                     job,
-                    End(connection=connection, path=disk["source"]),
+                    End(connection=source, path=disk["source"]),
                     End(connection=connection, path=disk["path"]),
                     disk["length"],
                 )
@@ -223,8 +258,9 @@ class _Define:
         connection = self.hosts.connection(self.spec["host"])
         if vms.state(connection, self.spec["uuid"]) is None:
             job.raise_if_cancelled()
-            source = vms.inactive_xml(connection, self.spec["source"]["uuid"])
-            vms.define(connection, definition(source, self.spec))
+            origin = self.hosts.connection(self.spec["source"]["host"])
+            xml = vms.inactive_xml(origin, self.spec["source"]["uuid"])
+            vms.define(connection, definition(xml, self.spec))
         job.no_way_back()
         return {}
 

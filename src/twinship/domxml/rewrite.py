@@ -15,14 +15,34 @@ _SECRET_ATTRIBUTES = ("passwd",)
 _REDACTED = "*****"
 
 
-def with_disk_paths(text: str, paths: Mapping[str, str]) -> str:
-    """The definition with the files of the named disks (by target) replaced; chains are dropped."""
+def with_disks(
+    text: str,
+    files: Mapping[str, tuple[str, str]],
+    *,
+    dropped: frozenset[str] = frozenset(),
+) -> str:
+    """The definition with the disks of these targets on other files, each a path and its format.
+
+    An empty format stays as it is; chains, which were of the old file, go. ``dropped`` disks go.
+    """
     root = parse(text)
     for disk in root.findall("devices/disk"):
         target = disk.find("target")
-        path = paths.get(target.get("dev", "")) if target is not None else None
-        if path is None:
+        name = target.get("dev", "") if target is not None else ""
+        if name in dropped:
+            devices = disk.getparent()
+            assert devices is not None
+            devices.remove(disk)
             continue
+        if name not in files:
+            continue
+        path, kind = files[name]
+        driver = disk.find("driver")
+        if driver is None and kind not in ("", "raw"):  # none means raw
+            driver = etree.Element("driver", name="qemu")
+            disk.insert(0, driver)
+        if kind and driver is not None:
+            driver.set("type", kind)
         for stale in ("backingStore", "mirror"):
             for element in disk.findall(stale):
                 disk.remove(element)

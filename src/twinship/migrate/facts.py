@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from twinship.domxml.read import DomainSummary
-from twinship.model.host import HostFacts, HostRecord
+from twinship.model.host import HostFacts, HostRecord, data_address
 from twinship.model.vm import VmFacts, VmState
 
 
@@ -48,15 +48,4 @@ class MigrateFacts:
     @property
     def address(self) -> str:
         """Where the source's QEMU reaches the target; empty when nothing usable is known."""
-        given = self.target_record.address
-        if given:
-            return given
-        named = self.target_record.uri.partition("://")[2].partition("/")[0]
-        named = named.rpartition("@")[2]
-        # An IPv6 address stands in brackets, with or without a port after them.
-        bracketed = named.startswith("[")
-        named = named[1:].partition("]")[0] if bracketed else named.partition(":")[0]
-        for candidate in (named, self.target.hostname):
-            if candidate and candidate != "::1" and not candidate.startswith(("localhost", "127.")):
-                return candidate
-        return ""
+        return data_address(self.target_record, self.target.hostname)

@@ -16,6 +16,7 @@ from twinship.domxml.rewrite import (
 from twinship.migrate.checks import TABLE
 from twinship.migrate.checks.case import MigrateCase, Way
 from twinship.migrate.facts import MigrateFacts
+from twinship.model.host import migration_uri
 from twinship.model.plan import Forecast, Plan, PlannedXml, Step
 from twinship.model.request import MigrateMode, MigrateRequest, NewIds, StorageWay
 from twinship.model.vm import Disk, Layer, VmState
@@ -104,7 +105,7 @@ def _spec(case: MigrateCase, ids: NewIds) -> dict[str, Any]:
         "vm": {"name": facts.vm.vm.name, "uuid": facts.vm.vm.uuid},
         "persistent": facts.vm.vm.persistent,
         "was_paused": facts.vm.vm.state is VmState.PAUSED,
-        "uri": f"tcp://{_bracketed(facts.address)}" if facts.address else "",
+        "uri": migration_uri(facts.address),
         "temporary": request.temporary,
         "stay_defined": request.stay_defined,
         "max_pause_s": request.max_pause_s,
@@ -273,7 +274,3 @@ def _binding(case: MigrateCase) -> dict[str, str]:
 
 def _both_emulate(facts: MigrateFacts) -> bool:
     return "qemu" in facts.source.domain_types and "qemu" in facts.target.domain_types
-
-
-def _bracketed(address: str) -> str:
-    return f"[{address}]" if ":" in address else address

@@ -19,6 +19,31 @@ class HostRecord:
     labels: dict[str, str] = field(default_factory=dict)
 
 
+def data_address(record: HostRecord, hostname: str) -> str:
+    """Where other hosts' QEMU reaches a host; empty when nothing usable is known.
+
+    The address it was added with, else the name in its URI, else the name it gives itself; never
+    one that means the asking host itself.
+    """
+    if record.address:
+        return record.address
+    named = record.uri.partition("://")[2].partition("/")[0].rpartition("@")[2]
+    # An IPv6 address stands in brackets, with or without a port after them.
+    bracketed = named.startswith("[")
+    named = named[1:].partition("]")[0] if bracketed else named.partition(":")[0]
+    for candidate in (named, hostname):
+        if candidate and candidate != "::1" and not candidate.startswith(("localhost", "127.")):
+            return candidate
+    return ""
+
+
+def migration_uri(address: str) -> str:
+    """The URI QEMU is told to send to; empty for no address."""
+    if not address:
+        return ""
+    return f"tcp://[{address}]" if ":" in address else f"tcp://{address}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
     """A storage pool. ``path`` is empty for pools that are no directory."""

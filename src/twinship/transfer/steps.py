@@ -9,6 +9,7 @@ from twinship.hypervisor import volumes
 from twinship.hypervisor.connection import Connection
 from twinship.model.errors import CheckBlocked, Conflict, HypervisorError, TwinshipError
 from twinship.operations.job import Job
+from twinship.transfer.reflink import reflink
 
 
 class Hosts(Protocol):
@@ -60,7 +61,11 @@ class Recheck:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateVolume:
-    """Makes the volume a copy will be written to; undone by deleting it, if it is ours.
+    """Makes a volume: empty, to be copied into, an overlay, or a reflink if that can be had.
+
+    Undone by deleting it, if it is ours. ``reflink_of`` is the file whose blocks it shall share:
+    ``reflink_by`` "libvirt" asks the host, "here" the kernel of this machine. Where that is refused
+    the volume is made empty, and the outcome says why.
 
     libvirt cannot rename a volume, so it gets its final name at once. libvirt refuses a name that
     is there already: what this made is this operation's alone, and a file of somebody else is
@@ -73,6 +78,8 @@ class CreateVolume:
     path: str
     name: str
     title: str
+    reflink_of: str = ""
+    reflink_by: str = ""
 
     def do(self, job: Job) -> dict[str, Any]:
         """Raises :class:`Conflict` (``VOLUME_EXISTS``) when something lies there already."""
@@ -81,20 +88,20 @@ class CreateVolume:
             raise self._taken()
         job.note(self.name, {"was_absent": True})
         try:
-            path = volumes.create(connection, self.volume)
+            made = self._make(connection)
         except HypervisorError as error:
             if error.code == "VOLUME_EXISTS":
                 job.note(self.name, {"was_absent": False})
                 raise self._taken() from error
             raise
-        return {"path": path}
+        return made
 
     def observe(self, job: Job) -> dict[str, Any] | None:
         """The volume, if it is there and is this operation's own."""
         if not job.notes(self.name).get("was_absent"):
             return None
         found = volumes.find(self.hosts.connection(self.host), self.path)
-        return {"path": self.path} if found is not None else None
+        return {"path": self.path, "reflinked": False} if found is not None else None
 
     def undo(self, job: Job) -> None:
         """Deletes the volume unless it was there before us."""
@@ -104,6 +111,24 @@ class CreateVolume:
     def leftover(self) -> str:
         """The volume."""
         return f"volume {self.path} on {self.host}"
+
+    def _make(self, connection: Connection) -> dict[str, Any]:
+        refused = ""
+        if self.reflink_by == "libvirt":
+            try:
+                path = volumes.create_reflinked(connection, self.volume, self.reflink_of)
+            except HypervisorError as error:
+                if error.code in ("VOLUME_EXISTS", "STORAGE_FULL", "HOST_UNREACHABLE"):
+                    raise
+                refused = error.cause or error.message
+            else:
+                return {"path": path, "reflinked": True}
+        path = volumes.create(connection, self.volume)
+        if self.reflink_by == "here":
+            refused = reflink(self.reflink_of, path)
+            if not refused:
+                return {"path": path, "reflinked": True}
+        return {"path": path, "reflinked": False} | ({"refused": refused} if refused else {})
 
     def _taken(self) -> TwinshipError:
         return Conflict(

@@ -28,10 +28,18 @@ class End:
         return f"{self.path} on {self.connection.name}"
 
 
-def same_shape(copy: End, *, format: str, length_bytes: int | None, virtual_bytes: int) -> None:
+def same_shape(
+    copy: End,
+    *,
+    format: str,
+    length_bytes: int | None,
+    virtual_bytes: int,
+    backing_path: str | None = None,
+) -> None:
     """Raises ``COPY_DIFFERS`` unless the copy has this format and size.
 
     ``length_bytes`` None: a copy of the guest's view, whose file may have any length.
+    ``backing_path`` None: whatever it is based on is not looked at.
     """
     pool = volumes.find(copy.connection, copy.path)
     if pool is None:
@@ -43,6 +51,11 @@ def same_shape(copy: End, *, format: str, length_bytes: int | None, virtual_byte
     if found.format != format:
         raise TwinshipError(
             f"the copy {copy} is {found.format or 'of no known format'}, not {format}",
+            code="COPY_DIFFERS",
+        )
+    if backing_path is not None and found.backing_path != backing_path:
+        raise TwinshipError(
+            f"the copy {copy} is based on {found.backing_path or 'nothing'}, not on {backing_path}",
             code="COPY_DIFFERS",
         )
     if length_bytes is not None and found.length_bytes != length_bytes:
