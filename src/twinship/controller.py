@@ -24,11 +24,13 @@ from twinship.clone.gather import gather as gather_clone
 from twinship.clone.plan import plan_clone
 from twinship.clone.run import CloneVerb
 from twinship.config import Config, user_config
-from twinship.hypervisor import agent, vms
+from twinship.hypervisor import agent, hosts, vms
 from twinship.hypervisor.connection import Connection, Connections
 from twinship.inventory.inventory import Inventory
+from twinship.inventory.lineage import children
 from twinship.inventory.sharing import Sharing, compare
 from twinship.lifecycle.boot import wait_boot
+from twinship.lifecycle.flatten import FlattenCase, FlattenVerb, plan_flatten
 from twinship.lifecycle.gather import delete_case, start_case
 from twinship.lifecycle.plan import plan_delete, plan_start, plan_stop
 from twinship.lifecycle.run import EFFECTS, LifecycleVerb
@@ -145,6 +147,12 @@ class Controller:
         vm = self.inventory.find(name)
         return vms.facts(self.inventory.connection(vm.host), vm.uuid)
 
+    def vm_children(self, name: str) -> tuple[str, ...]:
+        """The VMs whose disks are based on those of this one."""
+        vm = self.inventory.find(name)
+        connection = self.inventory.connection(vm.host)
+        return tuple(child.name for child in children(connection, vms.facts(connection, vm.uuid)))
+
     def vm_ticks(self, name: str) -> TickReport | None:
         """What a guest with the tick agent reports of itself; None for any other."""
         vm = self.inventory.find(name)
@@ -192,6 +200,18 @@ class Controller:
         """Undefines a VM; with ``disks`` its own disk files are deleted too."""
         self._runner.recover_orphans()
         return self._runner.run(self.vm_delete_plan(name, disks=disks), watch)
+
+    def vm_flatten_plan(self, name: str) -> Plan:
+        """What making a linked clone independent would do."""
+        vm = self.inventory.find(name)
+        connection = self.inventory.connection(vm.host)
+        case = FlattenCase(vm=vms.facts(connection, vm.uuid), host=hosts.facts(connection))
+        return plan_flatten(case, str(uuids.uuid4()))
+
+    def vm_flatten(self, name: str, *, watch: Watch | None = None) -> Operation:
+        """Makes a linked clone independent of its base, running or not."""
+        self._runner.recover_orphans()
+        return self._runner.run(self.vm_flatten_plan(name), watch)
 
     # Clone and migrate
 
@@ -292,6 +312,7 @@ class Controller:
         verbs: dict[str, Any] = {
             kind: LifecycleVerb(kind=kind, hosts=self.inventory) for kind in EFFECTS
         }
+        verbs["flatten"] = FlattenVerb(hosts=self.inventory, stall_s=stall_s)
         verbs["clone"] = CloneVerb(
             hosts=self.inventory, replan=self._clone_changes, stall_s=stall_s
         )

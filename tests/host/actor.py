@@ -101,7 +101,9 @@ def main() -> int:
     signal.signal(signal.SIGTERM, interrupted)
     request = order["request"]
     with Controller(config, local=False) as controller:
-        if order["verb"] == "clone":
+        if order["verb"] == "flatten":
+            operation = controller.vm_flatten(request["vm"], watch=watch)
+        elif order["verb"] == "clone":
             operation = controller.clone(CloneRequest(**request), watch=watch)
         else:
             request["mode"] = MigrateMode(request.get("mode", "auto"))

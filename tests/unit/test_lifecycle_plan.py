@@ -27,15 +27,30 @@ AWAY = WEB.with_element(
 
 
 def a_start(
-    vm: VmBuilder = WEB, *, elsewhere: tuple[str, ...] = (), unseen: tuple[str, ...] = ()
+    vm: VmBuilder = WEB,
+    *,
+    elsewhere: tuple[str, ...] = (),
+    unseen: tuple[str, ...] = (),
+    children: tuple[str, ...] = (),
+    changed: tuple[str, ...] = (),
 ) -> StartCase:
-    return StartCase(vm=vm.facts(), active_elsewhere=elsewhere, unseen=unseen)
+    return StartCase(
+        vm=vm.facts(),
+        active_elsewhere=elsewhere,
+        unseen=unseen,
+        children=children,
+        changed=changed,
+    )
 
 
 def a_delete(
-    vm: VmBuilder = WEB, *, disks: bool = True, shared: tuple[str, ...] = ()
+    vm: VmBuilder = WEB,
+    *,
+    disks: bool = True,
+    shared: tuple[str, ...] = (),
+    children: tuple[str, ...] = (),
 ) -> DeleteCase:
-    return DeleteCase(vm=vm.facts(), delete_disks=disks, shared=shared)
+    return DeleteCase(vm=vm.facts(), delete_disks=disks, shared=shared, children=children)
 
 
 @dataclass(frozen=True)
@@ -59,9 +74,16 @@ STARTS = {
     "VM_AWAY": Starts(
         Severity.BLOCK, "kvm02", a_start(AWAY, unseen=("kvm02",)), a_start(AWAY, unseen=("kvm09",))
     ),
+    "BASE_HAS_CHILDREN": Starts(
+        Severity.BLOCK, "base of a, b, c and 1 more", a_start(children=(*"abcd",)), a_start()
+    ),
+    "BASE_CHANGED": Starts(Severity.BLOCK, "is gone", a_start(changed=("x is gone",)), a_start()),
     "VM_ACTIVE": Starts(Severity.BLOCK, "running", a_start(WEB.running()), a_start()),
 }
 DELETES = {
+    "BASE_HAS_CHILDREN": Deletes(
+        Severity.BLOCK, "base of a", a_delete(children=("a",)), a_delete()
+    ),
     "VM_ACTIVE": Deletes(Severity.BLOCK, "running", a_delete(WEB.running()), a_delete()),
     "VM_SNAPSHOTS": Deletes(Severity.BLOCK, "2", a_delete(WEB.having(snapshots=2)), a_delete()),
     "DISK_IN_USE": Deletes(

@@ -117,6 +117,7 @@ CASES: dict[str, tuple[Speaks, ...]] = {
         )
         for reason in ("io_error", "crashed", "post_copy_failed", "migration")
     ),
+    "BASE_HAS_CHILDREN": (Speaks(BLOCK, "base of a", changes={"children": ("a",)}),),
     "VM_SNAPSHOTS": (Speaks(BLOCK, "2 snapshots", vm=LIVE.having(snapshots=2)),),
     "VM_CHECKPOINTS": (Speaks(BLOCK, "1 checkpoints", vm=LIVE.having(checkpoints=1)),),
     "VM_MANAGED_SAVE": (

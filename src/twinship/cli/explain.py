@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from twinship.clone.checks import TABLE as CLONE
+from twinship.lifecycle.flatten import FLATTEN
 from twinship.lifecycle.plan import DELETE, START
 from twinship.migrate.checks import TABLE as MIGRATE
 from twinship.model import errors
@@ -19,6 +20,7 @@ TABLES: dict[str, CheckTable[Any]] = {
     "migrate": MIGRATE,
     "vm start": START,
     "vm delete": DELETE,
+    "vm flatten": FLATTEN,
 }
 
 

@@ -9,6 +9,7 @@ from twinship.cli.outcome import finish, progress
 from twinship.cli.quantities import Duration, size
 from twinship.cli.render import output_option, print_document, print_plan, print_table, visible
 from twinship.cli.session import Session
+from twinship.domxml.lineage import lineage_of
 from twinship.model.documents import vm_facts_document, vms_document
 from twinship.model.operation import Operation
 from twinship.model.vm import VmFacts, VmState
@@ -78,7 +79,7 @@ def show(session: Session, name: str, output: str) -> None:
     elif output == "name":
         click.echo(facts.vm.label)
     else:
-        _describe(facts)
+        _describe(facts, session.controller.vm_children(name))
 
 
 @vm.command("start")
@@ -158,12 +159,30 @@ def delete(
     finish(ctx, op, output, lambda op: _told(op, "is deleted"))
 
 
+@vm.command("flatten")
+@click.argument("name", metavar="VM", shell_complete=complete_vm)
+@click.option("--dry-run", is_flag=True, help="Print the plan and touch nothing.")
+@output_option
+@click.pass_context
+def flatten(ctx: click.Context, name: str, dry_run: bool, output: str) -> None:
+    """Make a linked clone independent of its base; it may run meanwhile."""
+    session: Session = ctx.obj
+    if dry_run:
+        plan = session.controller.vm_flatten_plan(name)
+        print_plan(plan, output)
+        ctx.exit(0 if plan.feasible else 5)
+    line = progress(output)
+    op = session.controller.vm_flatten(name, watch=line)
+    line.close()
+    finish(ctx, op, output, lambda op: _told(op, "stands for itself"))
+
+
 def _told(op: Operation, what: str) -> None:
     result = op.result or {}
     click.echo(f"{visible(str(result.get('vm')))} {what} ({result.get('host')})")
 
 
-def _describe(facts: VmFacts) -> None:
+def _describe(facts: VmFacts, children: tuple[str, ...]) -> None:
     found = facts.vm
     lines = [
         ("Name", found.name),
@@ -182,6 +201,11 @@ def _describe(facts: VmFacts) -> None:
         lines.append(("Snapshots", str(facts.snapshots)))
     if facts.managed_save:
         lines.append(("Saved", "a memory image is waiting for the next start"))
+    lineage = lineage_of(facts.xml)
+    if lineage is not None:
+        kind = "linked clone of" if lineage.bases else "clone of"
+        lines.append(("Origin", f"{kind} {lineage.name} ({lineage.of})"))
+    lines += [("Base of", child) for child in children]
     for label, text in lines:
         click.echo(f"{label + ':':<12}{visible(text)}")
     for disk in facts.disks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -130,6 +131,18 @@ def _spec(
         ],
         "allocate": request.full_allocation,
     }
+
+
+def bases_of(disk: Mapping[str, Any]) -> tuple[str, ...]:
+    """The files of others that a disk of a spec depends on."""
+    below = [path for path, _format in disk["backing"]]
+    match disk["method"]:
+        case "overlay":
+            return (disk["source"], *below)
+        case "flatten":
+            return ()
+        case _:
+            return tuple(below)
 
 
 def _suffix(path: str, kind: str) -> str:

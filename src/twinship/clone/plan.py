@@ -120,17 +120,12 @@ def definition(source_xml: str, spec: Mapping[str, Any]) -> str:
         | {target: (path, "") for target, path in spec["kept"].items()},
         dropped=frozenset(spec["dropped"]),
     )
-    mark = {"of": source["uuid"], "name": source["name"], "mode": _kind(spec)}
+    mark = {
+        "of": source["uuid"],
+        "name": source["name"],
+        "mode": "full",
+    }  # who defines it adds bases
     return with_mark(without_mark(text, "away"), "clone", mark)
-
-
-def _kind(spec: Mapping[str, Any]) -> str:
-    """Whether the clone depends on files of its source."""
-    shares = any(
-        disk["method"] == "overlay" or (disk["backing"] and disk["method"] != "flatten")
-        for disk in spec["disks"]
-    )
-    return "linked" if shares else "full"
 
 
 def _carrier_machine(facts: CloneFacts) -> dict[str, str]:

@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from twinship.clone.disks import bases_of
 from twinship.clone.plan import definition
 from twinship.clone.reconcile import reconcile_clone
 from twinship.domxml.carrier import Carrier
+from twinship.domxml.lineage import Base, with_bases
 from twinship.hypervisor import vms, volumes
 from twinship.hypervisor.connection import Connection
+from twinship.inventory.lineage import fingerprint
 from twinship.model.errors import HypervisorError, TwinshipError
 from twinship.operations.job import Job
 from twinship.operations.verb import Phase, Verdict
@@ -260,13 +263,18 @@ class _Define:
             job.raise_if_cancelled()
             origin = self.hosts.connection(self.spec["source"]["host"])
             xml = vms.inactive_xml(origin, self.spec["source"]["uuid"])
-            vms.define(connection, definition(xml, self.spec))
+            vms.define(connection, with_bases(definition(xml, self.spec), self._bases(connection)))
         job.no_way_back()
         return {}
 
     def observe(self, job: Job) -> dict[str, Any] | None:
         found = vms.state(self.hosts.connection(self.spec["host"]), self.spec["uuid"])
         return {} if found is not None else None
+
+    def _bases(self, connection: Connection) -> list[Base]:
+        paths = [path for disk in self.spec["disks"] for path in bases_of(disk)]
+        found = [fingerprint(connection, path) for path in dict.fromkeys(paths)]
+        return [base for base in found if base is not None]
 
     def undo(self, job: Job) -> None:
         vms.undefine(self.hosts.connection(self.spec["host"]), self.spec["uuid"])

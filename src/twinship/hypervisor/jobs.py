@@ -112,6 +112,24 @@ def finish_copy(connection: Connection, uuid: str, target: str) -> None:
         raise translated(error, f"finish the copy of {target} on {connection.name}") from error
 
 
+def start_pull(connection: Connection, uuid: str, target: str, *, rate: int = 0) -> None:
+    """Begins to copy everything below a disk into it; :func:`copy_state` follows it."""
+    flags = libvirt.VIR_DOMAIN_BLOCK_PULL_BANDWIDTH_BYTES if rate else 0
+    try:
+        need(connection, uuid).blockPull(target, rate, flags)
+    except libvirt.libvirtError as error:
+        raise translated(error, f"flatten disk {target} on {connection.name}") from error
+
+
+def stop_pull(connection: Connection, uuid: str, target: str) -> None:
+    """Ends a pull in the middle; the disk stays based on what it was. Harmless without one."""
+    try:
+        need(connection, uuid).blockJobAbort(target, 0)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_OPERATION_INVALID:
+            raise translated(error, f"stop flattening disk {target}") from error
+
+
 def _mirror_ready(xml: str, target: str) -> bool:
     for disk in parse(xml).findall("devices/disk"):
         name, mirror = disk.find("target"), disk.find("mirror")

@@ -83,6 +83,21 @@ def all_vms(connection: Connection) -> tuple[Vm, ...]:
     return tuple(sorted(found, key=lambda vm: (vm.name, vm.uuid)))
 
 
+def definitions(connection: Connection) -> tuple[tuple[str, str, str], ...]:
+    """Name, UUID and definition (without secrets) of every VM of the host."""
+    found = []
+    with doing(f"read the definitions of {connection.name}"):
+        for domain in connection.raw.listAllDomains(0):
+            try:
+                text = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+            except libvirt.libvirtError as error:
+                if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+                    continue  # it went since it was listed
+                raise
+            found.append((domain.name(), domain.UUIDString(), text))
+    return tuple(found)
+
+
 def facts(connection: Connection, uuid: str) -> VmFacts:
     """Everything of one VM, its disks with their whole chains. Raises :class:`Gone`."""
     domain = _need(connection, uuid)

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from twinship.hypervisor import vms
+from twinship.hypervisor.connection import Connection
 from twinship.inventory.inventory import Inventory
+from twinship.inventory.lineage import changes, children
 from twinship.lifecycle.plan import DeleteCase, StartCase
-from twinship.model.vm import Vm
+from twinship.model.vm import Vm, VmFacts
 
 
 def start_case(inventory: Inventory, vm: Vm) -> StartCase:
     """The VM, and whether one of its UUID is active on another host."""
     answers = inventory.vms()
     twins = [t for answer in answers for t in answer.vms if t.uuid == vm.uuid and t.host != vm.host]
+    connection = inventory.connection(vm.host)
+    facts = vms.facts(connection, vm.uuid)
     return StartCase(
-        vm=vms.facts(inventory.connection(vm.host), vm.uuid),
+        vm=facts,
         active_elsewhere=tuple(twin.host for twin in twins if twin.state.active),
         unseen=tuple(answer.host for answer in answers if answer.error),
+        children=_children(connection, facts),
+        changed=changes(connection, facts),
     )
 
 
@@ -30,4 +36,13 @@ def delete_case(inventory: Inventory, vm: Vm, *, disks: bool) -> DeleteCase:
             continue
         for disk in vms.facts(connection, other.uuid).disks:
             used |= mine & {disk.path, *(layer.path for layer in disk.chain)}
-    return DeleteCase(vm=facts, delete_disks=disks, shared=tuple(sorted(used)))
+    return DeleteCase(
+        vm=facts,
+        delete_disks=disks,
+        shared=tuple(sorted(used)),
+        children=_children(connection, facts),
+    )
+
+
+def _children(connection: Connection, facts: VmFacts) -> tuple[str, ...]:
+    return tuple(child.name for child in children(connection, facts))

@@ -13,20 +13,30 @@ from twinship.planning.checks import CheckTable, Problem
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartCase:
-    """A VM to be started, and where else a VM of its UUID is active."""
+    """A VM to be started, and where else a VM of its UUID is active.
+
+    ``children`` are VMs whose disks are based on its own; ``changed`` says what is no longer as it
+    was below its disks.
+    """
 
     vm: VmFacts
     active_elsewhere: tuple[str, ...]
     unseen: tuple[str, ...]
+    children: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeleteCase:
-    """A VM to be deleted; ``shared`` are its disk files that another VM of the host uses too."""
+    """A VM to be deleted; ``shared`` are its disk files that another VM of the host uses too.
+
+    ``children`` are VMs whose disks are based on its own.
+    """
 
     vm: VmFacts
     delete_disks: bool
     shared: tuple[str, ...]
+    children: tuple[str, ...] = ()
 
 
 START: CheckTable[StartCase] = CheckTable()
@@ -59,6 +69,26 @@ def is_not_away(case: StartCase) -> Problem | None:
     )
 
 
+@START.row("BASE_HAS_CHILDREN")
+def start_is_no_base(case: StartCase) -> Problem | None:
+    """A running base would change the files its linked clones read: they would be destroyed."""
+    return base_problem(case.vm, case.children)
+
+
+@START.row("BASE_CHANGED")
+def bases_are_as_they_were(case: StartCase) -> Iterator[Problem]:
+    """A linked clone is only what it was while its base is: a changed base destroys it.
+
+    Looked at: length, modification time and the first 64 KiB of every file below its disks.
+    """
+    for change in case.changed:
+        yield Problem(
+            change,
+            hint="put the file back as it was; what was written to the clone itself is still there",
+            object=f"vm/{case.vm.vm.name}",
+        )
+
+
 @START.row("VM_ACTIVE")
 def is_off(case: StartCase) -> Problem | None:
     """Only a VM that is off can be started; a paused one is resumed with virsh."""
@@ -81,6 +111,12 @@ def delete_is_off(case: DeleteCase) -> Problem | None:
         hint=f"first: twinship vm stop {case.vm.vm.label}",
         object=f"vm/{case.vm.vm.name}",
     )
+
+
+@DELETE.row("BASE_HAS_CHILDREN")
+def delete_is_no_base(case: DeleteCase) -> Problem | None:
+    """A base is needed as long as a linked clone of it is there."""
+    return base_problem(case.vm, case.children)
 
 
 @DELETE.row("VM_SNAPSHOTS")
@@ -107,6 +143,18 @@ def disks_stay(case: DeleteCase) -> Iterator[Problem]:
     """What stays behind is said."""
     for disk in () if case.delete_disks else case.vm.file_disks:
         yield Problem(f"{disk.path} stays", object=f"disk/{disk.target}")
+
+
+def base_problem(vm: VmFacts, children: tuple[str, ...]) -> Problem | None:
+    """What is wrong with touching a VM that others are based on; None when none is."""
+    if not children:
+        return None
+    named = ", ".join(children[:3]) + (f" and {len(children) - 3} more" if children[3:] else "")
+    return Problem(
+        f"{vm.vm.name} is the base of {named}",
+        hint=f"make them independent first: twinship vm flatten {children[0]}",
+        object=f"vm/{vm.vm.name}",
+    )
 
 
 def plan_start(case: StartCase) -> Plan:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from twinship.domxml.lineage import with_bases
 from twinship.hypervisor import agent, jobs, vms
 from twinship.hypervisor.connection import Connection
 from twinship.migrate.meter import DiskMeter
@@ -50,7 +51,7 @@ def move_live(
     order = jobs.MoveOrder(
         uri=spec["uri"],
         xml=travelling_xml(vms.migratable_xml(source, uuid), copied),
-        persistent_xml=definition(vms.inactive_xml(source, uuid)) if persist else "",
+        persistent_xml=_arriving(source, uuid, copied) if persist else "",
         name=name,
         copy_disks=tuple(sorted(copied)),
         live=spec["mode"] == "live",
@@ -72,6 +73,12 @@ def move_live(
         pause_guest_s=pause_guest_s,
         bytes_memory=stats.memory_processed,
     )
+
+
+def _arriving(source: Connection, uuid: str, copied: frozenset[str]) -> str:
+    """The definition that stays on the target; a copied disk is based on nothing any more."""
+    text = definition(vms.inactive_xml(source, uuid))
+    return with_bases(text, ()) if copied else text
 
 
 def _meter(job: Job, target: Connection, spec: dict[str, Any]) -> DiskMeter:

@@ -44,6 +44,7 @@ class MigrateFacts:
     cpu_problem: str
     files: Mapping[str, TargetFile]
     media: Mapping[str, bool]
+    children: tuple[str, ...] = ()
 
     @property
     def address(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from twinship.domxml import read as domread
 from twinship.hypervisor import hosts, vms, volumes
 from twinship.hypervisor.connection import Connection
+from twinship.inventory.lineage import children
 from twinship.migrate.facts import MigrateFacts, TargetFile
 from twinship.model.vm import VmFacts
 
@@ -43,6 +44,7 @@ def gather(source: Connection, target: Connection, uuid: str) -> MigrateFacts:
             for disk in vm.disks
             if disk.source_type == "file" and disk.readonly and disk.path
         },
+        children=tuple(child.name for child in children(source, vm)),
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from twinship.domxml.carrier import Carrier
 from twinship.hypervisor import jobs, vms, volumes
+from twinship.inventory.lineage import carried
 from twinship.migrate.conduct import move_live
 from twinship.migrate.observe import observe
 from twinship.migrate.plan import definition, marked_away
@@ -227,7 +228,7 @@ class Define:
         if vms.state(target, uuid) is None:
             job.raise_if_cancelled()
             source = self.hosts.connection(self.spec["source"])
-            vms.define(target, definition(vms.inactive_xml(source, uuid)))
+            vms.define(target, carried(target, definition(vms.inactive_xml(source, uuid))))
         job.no_way_back()
         return {}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from twinship.lifecycle.plan import base_problem
 from twinship.migrate.checks.case import MigrateCase
 from twinship.model.plan import Severity
 from twinship.model.request import MigrateMode
@@ -101,6 +102,12 @@ def no_broken_pause(case: MigrateCase) -> Problem | None:
         hint="mend what stopped it, then resume it",
         object=case.vm_object,
     )
+
+
+@ROWS.row("BASE_HAS_CHILDREN")
+def is_no_base(case: MigrateCase) -> Problem | None:
+    """Linked clones read the files of their base: it stays where they are."""
+    return base_problem(case.facts.vm, case.facts.children)
 
 
 @ROWS.row("VM_SNAPSHOTS")

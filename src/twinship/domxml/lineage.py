@@ -1,0 +1,89 @@
+"""Where a clone comes from and which files it depends on, kept in the definition's metadata.
+
+::
+
+    <twinship:clone of="UUID" name="web" mode="linked">
+      <twinship:base path="/…/web.qcow2" length="2228224" changed="1700000000.1" header="5d41…"/>
+    </twinship:clone>
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from lxml import etree
+
+from twinship.domxml.document import parse, serialize
+from twinship.domxml.rewrite import NAMESPACE
+
+CLONE = f"{{{NAMESPACE}}}clone"
+BASE = f"{{{NAMESPACE}}}base"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Base:
+    """A file below a clone's disk, as it was when the clone was made.
+
+    ``changed`` is its modification time as libvirt shows it, ``header`` a digest of its first
+    bytes. (Its change time says nothing: libvirt itself changes the owner of a file in use.)
+    """
+
+    path: str
+    length_bytes: int
+    changed: str
+    header: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lineage:
+    """A clone's origin: the source's UUID and name, how it was cloned, what it depends on."""
+
+    of: str
+    name: str
+    mode: str
+    bases: tuple[Base, ...] = ()
+
+
+def lineage_of(text: str) -> Lineage | None:
+    """The lineage a definition tells of; None for a VM that is no clone of ours."""
+    mark = parse(text).find(f"metadata/{CLONE}")
+    if mark is None:
+        return None
+    return Lineage(
+        of=mark.get("of", ""),
+        name=mark.get("name", ""),
+        mode=mark.get("mode", ""),
+        bases=tuple(
+            Base(
+                path=base.get("path", ""),
+                length_bytes=_number(base.get("length", "")),
+                changed=base.get("changed", ""),
+                header=base.get("header", ""),
+            )
+            for base in mark.findall(BASE)
+        ),
+    )
+
+
+def with_bases(text: str, bases: Iterable[Base]) -> str:
+    """The definition of a clone of ours, depending on these files and no others."""
+    root = parse(text)
+    mark = root.find(f"metadata/{CLONE}")
+    if mark is None:
+        return text
+    for old in mark.findall(BASE):
+        mark.remove(old)
+    found = tuple(bases)
+    mark.set("mode", "linked" if found else "full")
+    for base in found:
+        element = etree.SubElement(mark, BASE)
+        element.set("path", base.path)
+        element.set("length", str(base.length_bytes))
+        element.set("changed", base.changed)
+        element.set("header", base.header)
+    return serialize(root)
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdigit() else -1

@@ -1,0 +1,71 @@
+"""Which VMs depend on the files of another of their host, and whether those are as they were."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from twinship.domxml.lineage import Base, lineage_of, with_bases
+from twinship.hypervisor import vms, volumes
+from twinship.hypervisor.connection import Connection
+from twinship.model.image import HEADER_BYTES
+from twinship.model.vm import VmFacts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Child:
+    """A VM that reads files of another one through its own disks."""
+
+    name: str
+    uuid: str
+
+
+def children(connection: Connection, base: VmFacts) -> tuple[Child, ...]:
+    """The VMs of the same host whose disks are based on a disk of ``base``."""
+    mine = {disk.path for disk in base.disks if disk.source_type == "file" and disk.path}
+    found = []
+    for name, uuid, text in vms.definitions(connection):
+        lineage = lineage_of(text) if uuid != base.vm.uuid else None
+        if lineage is not None and mine & {part.path for part in lineage.bases}:
+            found.append(Child(name=name, uuid=uuid))
+    return tuple(sorted(found, key=lambda child: child.name))
+
+
+def fingerprint(connection: Connection, path: str) -> Base | None:
+    """A base file as it is now; None when it is gone."""
+    found = volumes.find(connection, path)
+    if found is None:
+        return None
+    header = volumes.read(connection, path, 0, min(HEADER_BYTES, found.length_bytes))
+    return Base(
+        path=path,
+        length_bytes=found.length_bytes,
+        changed=found.stamp.partition(" ")[2],
+        header=hashlib.sha256(header).hexdigest()[:16],
+    )
+
+
+def carried(connection: Connection, text: str) -> str:
+    """The definition of a clone whose disks and bases were carried to another host, true there."""
+    lineage = lineage_of(text)
+    if lineage is None or not lineage.bases:
+        return text
+    return with_bases(text, (fingerprint(connection, b.path) or b for b in lineage.bases))
+
+
+def changes(connection: Connection, vm: VmFacts) -> tuple[str, ...]:
+    """What is no longer as it was below the disks of a VM, each as a sentence."""
+    lineage = lineage_of(vm.xml)
+    told = []
+    for then in lineage.bases if lineage is not None else ():
+        now = fingerprint(connection, then.path)
+        if now is None:
+            told.append(f"{then.path} is gone")
+        elif now != then:
+            what = (
+                f"its length was {then.length_bytes} bytes, is {now.length_bytes}"
+                if now.length_bytes != then.length_bytes
+                else "it was written to"
+            )
+            told.append(f"{then.path} has changed: {what}")
+    return tuple(told)
