@@ -16,6 +16,8 @@ from __future__ import annotations
 import secrets
 import uuid as uuids
 from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -52,11 +54,13 @@ from twinship.model.request import (
     StorageWay,
 )
 from twinship.model.vm import TickReport, Vm, VmAnswer, VmFacts
+from twinship.operations.dispatch import WorkerProcess
 from twinship.operations.engine import Engine
 from twinship.operations.job import Watch
 from twinship.operations.owner import Processes
 from twinship.operations.runner import Runner
 from twinship.planning.binding import changed
+from twinship.store import upkeep
 from twinship.store.database import Database
 from twinship.store.hosts import HostStore
 from twinship.store.operations import OperationStore
@@ -92,7 +96,7 @@ class Controller:
             engine,
             self._store,
             self._clock,
-            state=self.config.state,
+            dispatch=WorkerProcess(self.config.state),
             patience_s=self.config.settle_patience_s,
             before_thread=self._connections.release,
         )
@@ -167,7 +171,7 @@ class Controller:
         self, name: str, *, boot_timeout_s: float | None = None, watch: Watch | None = None
     ) -> Operation:
         """Starts a VM; with ``boot_timeout_s`` waits until its guest is up."""
-        self._runner.recover_orphans()
+        self._begin()
         vm = self.inventory.find(name)
         case = start_case(self.inventory, vm)
         operation = self._runner.run(plan_start(case), watch)
@@ -187,7 +191,7 @@ class Controller:
         self, name: str, *, force: bool = False, timeout_s: float = 60, watch: Watch | None = None
     ) -> Operation:
         """Shuts a VM down, or with ``force`` ends it at once."""
-        self._runner.recover_orphans()
+        self._begin()
         vm = self.inventory.find(name)
         facts = vms.facts(self.inventory.connection(vm.host), vm.uuid)
         return self._runner.run(plan_stop(facts, force=force, timeout_s=timeout_s), watch)
@@ -198,7 +202,7 @@ class Controller:
 
     def vm_delete(self, name: str, *, disks: bool, watch: Watch | None = None) -> Operation:
         """Undefines a VM; with ``disks`` its own disk files are deleted too."""
-        self._runner.recover_orphans()
+        self._begin()
         return self._runner.run(self.vm_delete_plan(name, disks=disks), watch)
 
     def vm_flatten_plan(self, name: str) -> Plan:
@@ -210,7 +214,7 @@ class Controller:
 
     def vm_flatten(self, name: str, *, watch: Watch | None = None) -> Operation:
         """Makes a linked clone independent of its base, running or not."""
-        self._runner.recover_orphans()
+        self._begin()
         return self._runner.run(self.vm_flatten_plan(name), watch)
 
     # Clone and migrate
@@ -230,7 +234,7 @@ class Controller:
         self, request: CloneRequest, *, wait: bool = True, watch: Watch | None = None
     ) -> Operation:
         """Clones a VM on its host. Raises :class:`CheckBlocked` when a check blocks."""
-        self._runner.recover_orphans()
+        self._begin()
         for last in (False,) * NAME_TRIES + (True,):
             # A name of our choosing may have been taken since it was found free.
             mine = last or bool(request.name)
@@ -262,7 +266,7 @@ class Controller:
         self, request: MigrateRequest, *, wait: bool = True, watch: Watch | None = None
     ) -> Operation:
         """Moves a VM to another host. Raises :class:`CheckBlocked` when a check blocks."""
-        self._runner.recover_orphans()
+        self._begin()
         return self._runner.run(self.migrate_plan(request), watch, wait=wait)
 
     # Operations
@@ -305,7 +309,26 @@ class Controller:
         """Unfinished operations that no process works on."""
         return self._runner.orphans()
 
+    # The database
+
+    def database_backup(self, file: Path) -> int:
+        """Writes a copy of the database; its bytes."""
+        return upkeep.backup(self._database, file)
+
+    def database_damage(self) -> str:
+        """What is broken in the database; empty for a whole one."""
+        return self._database.damage()
+
+    def database_prune(self, before: datetime) -> int:
+        """Forgets operations that ended before that; how many."""
+        return upkeep.prune(self._database, before)
+
     # Inside
+
+    def _begin(self) -> None:
+        """What a changing command does first: settles what others left, forgets what is old."""
+        self._runner.recover_orphans()
+        upkeep.prune(self._database, self._clock.now() - timedelta(days=upkeep.KEEP_DAYS))
 
     def _verbs(self) -> dict[str, Any]:
         stall_s = self.config.stall_s

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from twinship.config import Config
     from twinship.controller import Controller
 
 
@@ -25,15 +26,24 @@ class Session:
             click.get_current_context().call_on_close(self._controller.close)
         return self._controller
 
+    def config(self) -> Config:
+        """The configuration, without opening anything."""
+        return _config(lab=self.lab)
+
 
 def open_controller(*, lab: bool) -> Controller:
     """A controller on the real inventory or, for ``lab``, on the lab's own."""
     from twinship.controller import Controller
 
+    return Controller(_config(lab=lab), local=not lab)
+
+
+def _config(*, lab: bool) -> Config:
+    from twinship.config import configured, user_config
+
     if not lab:
-        return Controller()
-    from twinship.config import configured
+        return user_config()
     from twinship_lab import Lab
     from twinship_lab.state import INVENTORY
 
-    return Controller(configured(Lab().root / INVENTORY), local=False)
+    return configured(Lab().root / INVENTORY)

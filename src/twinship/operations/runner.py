@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 from twinship.clock import Clock
 from twinship.model.errors import Busy, CheckBlocked, Conflict, TwinshipError, UsageError
 from twinship.model.operation import Event, Operation, OperationState, Progress
 from twinship.model.plan import Plan, Severity
+from twinship.operations.dispatch import Dispatch
 from twinship.operations.engine import Engine
 from twinship.operations.job import Job, Watch
 from twinship.store.operations import LostOwnership, OperationStore
@@ -30,7 +27,7 @@ class Runner:
         store: OperationStore,
         clock: Clock,
         *,
-        state: Path,
+        dispatch: Dispatch,
         patience_s: float,
         before_thread: Callable[[], None],
     ) -> None:
@@ -41,7 +38,7 @@ class Runner:
         self._engine = engine
         self._store = store
         self._clock = clock
-        self._state = state
+        self._dispatch = dispatch
         self._patience_s = patience_s
         self._before_thread = before_thread
 
@@ -53,11 +50,11 @@ class Runner:
         _refuse_blocked(plan, self._busy_with)
         job = self._engine.submit(plan, watch, owned=wait)
         if not wait:
-            self._leave_worker(job.op.id)
+            self._dispatch.hand_over(job.op.id)
             return job.op
         operation = self._drive(job, lambda: self._engine.run(job, patience_s=self._patience_s))
         if not operation.state.ended:
-            self._leave_worker(operation.id)
+            self._dispatch.hand_over(operation.id)
         return operation
 
     def resume(
@@ -91,7 +88,7 @@ class Runner:
                 continue
             queued = op.state is OperationState.QUEUED
             if queued and (not op.owner or op.fence > 1):
-                self._leave_worker(op.id)
+                self._dispatch.hand_over(op.id)
                 continue
             try:
                 job = self._engine.take_over(op)
@@ -157,17 +154,6 @@ class Runner:
         if isinstance(outcome, BaseException):
             raise outcome
         return outcome
-
-    def _leave_worker(self, operation_id: str) -> None:
-        """Starts a process of its own that goes on with the operation when this one is gone."""
-        subprocess.Popen(
-            [sys.executable, "-m", "twinship", "operation", "work", operation_id],
-            env={**os.environ, "TWINSHIP_STATE_DIR": str(self._state)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
 
     def _busy_with(self, plan: Plan) -> Busy | None:
         for resource in plan.resources:
