@@ -11,6 +11,7 @@ import click
 
 from twinship.cli.explain import TABLES
 from twinship.cli.root import root
+from twinship.doctor.table import TABLE as AILMENTS
 
 REFERENCE = Path(__file__).parent / "reference"
 
@@ -41,6 +42,20 @@ def checks() -> str:
     return "\n\n".join(sections) + "\n"
 
 
+def doctor() -> str:
+    """What the doctor looks for."""
+    intro = (
+        "`twinship doctor` looks over all hosts and the database for what is nobody's, and changes "
+        "nothing. `--fix` mends what is certain, each looked at once more right before; the rest is "
+        "named, with what a person can do, and left alone. It exits with 9 while something is left."
+    )
+    left = "An unfinished operation whose process is gone: it is finished or undone."
+    rows = [f"| `OPERATION_LEFT` | {left} |"] + [
+        f"| `{code}` | {' '.join((row.__doc__ or '').split())} |" for code, row in AILMENTS.items()
+    ]
+    return "\n".join(["# Doctor", "", intro, "", "| code | what it is |", "|---|---|", *rows, ""])
+
+
 def _helps(
     command: click.Command, parent: click.Context | None, words: tuple[str, ...]
 ) -> list[tuple[tuple[str, ...], str]]:
@@ -62,7 +77,7 @@ def _helps(
     return found
 
 
-PAGES = {"command-line.md": command_line, "checks.md": checks}
+PAGES = {"command-line.md": command_line, "checks.md": checks, "doctor.md": doctor}
 
 
 if __name__ == "__main__":

@@ -26,6 +26,8 @@ from twinship.clone.gather import gather as gather_clone
 from twinship.clone.plan import plan_clone
 from twinship.clone.run import CloneVerb
 from twinship.config import Config, user_config
+from twinship.doctor.examine import examine
+from twinship.doctor.mend import Mender
 from twinship.hypervisor import agent, hosts, vms
 from twinship.hypervisor.connection import Connection, Connections
 from twinship.inventory.inventory import Inventory
@@ -39,6 +41,7 @@ from twinship.lifecycle.run import EFFECTS, LifecycleVerb
 from twinship.migrate.gather import gather as gather_migrate
 from twinship.migrate.plan import plan_migrate
 from twinship.migrate.run import MigrateVerb
+from twinship.model.diagnosis import Diagnosis
 from twinship.model.errors import Busy, UsageError
 from twinship.model.host import HostRecord, HostStatus
 from twinship.model.operation import Event, Operation
@@ -308,6 +311,17 @@ class Controller:
     def operation_orphans(self) -> tuple[Operation, ...]:
         """Unfinished operations that no process works on."""
         return self._runner.orphans()
+
+    def doctor(self, *, fix: bool = False) -> Diagnosis:
+        """Looks over all hosts for what is nobody's; with ``fix`` mends what is certain."""
+        found = examine(self.inventory, self._store, self._runner.orphans())
+        if not fix:
+            return found
+
+        def resume(operation_id: str) -> Operation:
+            return self._runner.resume(operation_id, patience_s=0, watch=None)
+
+        return Mender(self.inventory, self._store, resume).mend(found)
 
     # The database
 

@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "clone": ("twinship.cli.moving:clone", "Copy a VM, with an identity of its own."),
     "migrate": ("twinship.cli.moving:migrate", "Move a VM to another host, running or shut off."),
     "operation": ("twinship.cli.operations:operation", "What was done, is under way, or stuck."),
+    "doctor": ("twinship.cli.doctor:doctor", "Find what is nobody's on all hosts, and mend it."),
     "database": ("twinship.cli.database:database", "Back up, restore and check the database."),
     "explain": ("twinship.cli.explain:explain", "What a check or error code means."),
     "lab": ("twinship.cli.lab:lab", "Real KVM hosts on this one machine, for trying things."),

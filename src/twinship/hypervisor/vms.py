@@ -147,6 +147,15 @@ def macs(connection: Connection) -> frozenset[str]:
     return frozenset(found)
 
 
+def job(connection: Connection, uuid: str) -> str:
+    """The job that holds a running VM (``migration_out``); empty for none."""
+    domain = _lookup(connection, uuid)
+    if domain is None:
+        return ""
+    with doing(f"read the job of VM {uuid} on {connection.name}"):
+        return _job(domain)
+
+
 def state(connection: Connection, uuid: str) -> tuple[VmState, str, bool] | None:
     """State, reason of a pause, and whether it is persistent; None when there is no such VM."""
     domain = _lookup(connection, uuid)

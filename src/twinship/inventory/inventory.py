@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Callable
+from typing import TypeVar
 
 from twinship.clock import Clock
 from twinship.config import Config
@@ -21,6 +23,7 @@ from twinship.model.host import HostFacts, HostRecord, HostStatus
 from twinship.model.vm import Vm, VmAnswer
 from twinship.store.hosts import HostStore
 
+T = TypeVar("T")
 LOCAL = HostRecord(name="local", uri="qemu:///system")
 """This machine, there without being added, when its libvirt answers."""
 
@@ -95,6 +98,15 @@ class Inventory:
         self.record(name)
         self._store.remove(name)
         self._connections.forget(name)
+
+    def ask(self, question: Callable[[Connection], T]) -> dict[str, T | TwinshipError]:
+        """What every host answers to a question, by name, in parallel and bounded in time."""
+        return ask_all(
+            self.records(),
+            lambda record: question(self._connections.get(record)),
+            timeout_s=self._config.list_timeout_s,
+            clock=self._clock,
+        )
 
     def status(self, record: HostRecord) -> HostStatus:
         """Whether a host answers, and what it shows. Never raises for a dead host."""

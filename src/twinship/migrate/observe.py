@@ -37,11 +37,16 @@ def _side(hosts: Hosts, spec: dict[str, Any], host: str, troubles: list[str]) ->
     except HostUnreachable as error:
         troubles.append(f"{host}: {error.cause or error.message}")
         return Side.UNSEEN
+    return side_of(found, was_paused=bool(spec["was_paused"]))
+
+
+def side_of(found: tuple[VmState, str, bool] | None, *, was_paused: bool) -> Side:
+    """What a host's answer means for a move (:func:`twinship.hypervisor.vms.state`)."""
     if found is None:
         return Side.ABSENT
     state, reason, _ = found
     if state is VmState.PAUSED:
-        if spec["was_paused"] and reason not in _OF_THE_MOVE:
+        if was_paused and reason not in _OF_THE_MOVE:
             return Side.SERVING
         return Side.HELD if reason in _OF_THE_MOVE else Side.SERVING
     return Side.SERVING if state.active else Side.OFF

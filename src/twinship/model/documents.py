@@ -6,6 +6,7 @@ import dataclasses
 from datetime import UTC, datetime
 from typing import Any
 
+from twinship.model.diagnosis import Diagnosis
 from twinship.model.errors import TwinshipError
 from twinship.model.host import HostStatus
 from twinship.model.operation import Event, Operation
@@ -32,6 +33,27 @@ def plan_document(plan: Plan) -> Document:
         "estimate_s": plan.estimate_s,
         "forecast": dataclasses.asdict(plan.forecast) if plan.forecast else None,
         "domain_xml": [dataclasses.asdict(xml) for xml in plan.domain_xml],
+    }
+
+
+def diagnosis_document(diagnosis: Diagnosis) -> Document:
+    """What the doctor found."""
+    return {
+        "items": [
+            {
+                "code": ailment.code,
+                "message": ailment.message,
+                "cure": ailment.cure,
+                "object": ailment.object or None,
+                "host": ailment.host or None,
+                "certain": ailment.certain,
+                "mended": ailment.mended,
+            }
+            for ailment in diagnosis.ailments
+        ],
+        "hosts": diagnosis.hosts,
+        "vms": diagnosis.vms,
+        "next": None,
     }
 
 

@@ -219,6 +219,29 @@ class OperationStore:
             row = _standing_against(connection, (resource,))
         return row.id if row is not None else None
 
+    def stale_claims(self) -> tuple[tuple[str, str], ...]:
+        """Claims whose operation has ended or is not there: resource and operation."""
+        query = (
+            sa.select(claim.c.resource, claim.c.operation)
+            .outerjoin(operation, operation.c.id == claim.c.operation)
+            .where(sa.or_(operation.c.id.is_(None), operation.c.state.in_(_ENDED)))
+            .order_by(claim.c.resource)
+        )
+        with self._database.read() as connection:
+            return tuple((row.resource, row.operation) for row in connection.execute(query))
+
+    def drop_claim(self, resource: str, operation_id: str) -> None:
+        """Gives back a claim of an operation that has ended; one of another is left."""
+        ended = sa.select(operation.c.id).where(operation.c.state.not_in(_ENDED))
+        with self._database.write() as connection:
+            connection.execute(
+                sa.delete(claim).where(
+                    claim.c.resource == resource,
+                    claim.c.operation == operation_id,
+                    claim.c.operation.not_in(ended),
+                )
+            )
+
     def claimed(self, beginning: str) -> frozenset[str]:
         """What is claimed of the resources that begin so, without that beginning."""
         query = sa.select(claim.c.resource).where(

@@ -1,0 +1,1 @@
+"""Finds what is nobody's on all hosts, and mends what is certain."""

@@ -1,0 +1,39 @@
+"""What the doctor found: things that are nobody's, and what was done about them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ailment:
+    """One thing that is wrong.
+
+    ``certain``: what is right follows from what is seen, so that ``--fix`` mends it. ``cure`` says
+    how, or for what is not certain what a person can do. ``facts`` are what mending needs.
+    ``mended`` is None until it was tried.
+    """
+
+    code: str
+    message: str
+    cure: str
+    object: str = ""
+    host: str = ""
+    certain: bool = False
+    facts: Mapping[str, str] = field(default_factory=dict)
+    mended: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnosis:
+    """All that was found, and how much was looked at."""
+
+    ailments: tuple[Ailment, ...]
+    hosts: int
+    vms: int
+
+    @property
+    def left(self) -> tuple[Ailment, ...]:
+        """What is still wrong."""
+        return tuple(ailment for ailment in self.ailments if not ailment.mended)
