@@ -46,8 +46,8 @@ def doctor() -> str:
     """What the doctor looks for."""
     intro = (
         "`twinship doctor` looks over all hosts and the database for what is nobody's, and changes "
-        "nothing. `--fix` mends what is certain, each looked at once more right before; the rest is "
-        "named, with what a person can do, and left alone. It exits with 9 while something is left."
+        "nothing. `--fix` mends what is certain, each looked at once more right before; the rest "
+        "is named, with what a person can do, and left alone. Exits with 9 while any is left."
     )
     left = "An unfinished operation whose process is gone: it is finished or undone."
     rows = [f"| `OPERATION_LEFT` | {left} |"] + [

@@ -99,6 +99,7 @@ def main() -> int:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupted)
+    signal.signal(signal.SIGINT, interrupted)  # ignored in what a shell starts in the background
     request = order["request"]
     with Controller(config, local=False) as controller:
         if order["verb"] == "flatten":

@@ -134,3 +134,8 @@ def test_shared_disks_make_no_volumes() -> None:
 def test_a_clone_goes_forward_once_it_is_defined_and_back_before() -> None:
     assert reconcile_clone(defined=True).decision is Decision.FORWARD
     assert reconcile_clone(defined=False).decision is Decision.BACK
+
+
+def test_a_slow_copy_is_given_the_time_its_read_ahead_takes() -> None:
+    assert patience(20.0, 0) == 20.0
+    assert patience(20.0, 2**20) == 20.0 + 32.0

@@ -28,6 +28,8 @@ POLL_S = 0.05
 BREAK_OFF_AFTER_S = 3.0
 MOST_SLICES = 4
 DIRECT_ALIGNMENT = 4096
+READ_AHEAD_BYTES = 16 * 1024 * 1024
+"""What a mirror takes at once: at a limited rate it then stands still until that is paid for."""
 LOST_HINT = "see the QEMU log on the host (/var/log/libvirt/qemu), and the space left in the pool"
 
 
@@ -77,7 +79,8 @@ def copy_on_host(
                     copy_target_xml(there),
                     rate=rate // len(pairs),
                 )
-            _until_ready(job, connection, carrier, pairs, stall_s)
+            each = rate // len(pairs)
+            _until_ready(job, connection, carrier, pairs, patience(stall_s, each))
             for here, _ in pairs:
                 jobs.finish_copy(connection, carrier.uuid, here.target)
             for here, _ in pairs:
@@ -128,7 +131,7 @@ def carry_across(
                 job,
                 move,
                 (source, target),
-                stall_s=stall_s,
+                stall_s=patience(stall_s, rate // len(pairs)),
                 break_off=lambda: end_carriers(carrier.uuid, source),
             )
         except HypervisorError as error:
@@ -139,6 +142,11 @@ def carry_across(
 
     for batch in _batches(files):
         _directly_if_it_can(attempt, batch, most_slices=MOST_SLICES)
+
+
+def patience(stall_s: float, rate: int) -> float:
+    """For how long a copy at this rate (bytes/s, 0 for none) may stand still, in seconds."""
+    return stall_s + (2 * READ_AHEAD_BYTES / rate if rate else 0.0)
 
 
 def _batches(files: Sequence[FileCopy]) -> list[list[FileCopy]]:
