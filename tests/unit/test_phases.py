@@ -26,6 +26,7 @@ from twinship.migrate.plan import plan_migrate
 from twinship.migrate.run import MigrateVerb
 from twinship.model.plan import Plan
 from twinship.operations.verb import Decision, Verb
+from twinship.transfer.carrier import patience
 
 BASE = f"{IMAGES}/base.qcow2"
 WEB = a_vm("web").with_disk("vda").with_disk("vdb", format="raw").with_nic()

@@ -12,7 +12,7 @@ from twinship.migrate.meter import DiskMeter
 from twinship.migrate.plan import definition, travelling_xml
 from twinship.model.errors import TwinshipError
 from twinship.operations.job import Job
-from twinship.transfer.carrier import watch_move
+from twinship.transfer.carrier import patience, watch_move
 
 AGENT_WAIT_S = 5.0
 
@@ -63,7 +63,13 @@ def move_live(
     move = jobs.Move(source, target, uuid, order)
     if spec["max_pause_s"] is not None:
         _allow_pause(job, move, spec["max_pause_s"])
-    watch_move(job, move, (source, target), stall_s=stall_s, meter=_meter(job, target, spec))
+    watch_move(
+        job,
+        move,
+        (source, target),
+        stall_s=patience(stall_s, spec["rate"]),
+        meter=_meter(job, target, spec),
+    )
     seconds = job.clock.monotonic() - began
     stats = _completed(target, uuid)
     pause_guest_s = _felt(job, target, uuid, before) if before is not None else None
