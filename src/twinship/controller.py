@@ -13,8 +13,8 @@ its ``state`` and ``error``. What is raised was refused before anything was touc
 
 from __future__ import annotations
 
-import secrets
 import uuid as uuids
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -23,7 +23,9 @@ from typing import Any
 
 from twinship.clock import Clock, SystemClock
 from twinship.clone.gather import gather as gather_clone
-from twinship.clone.plan import plan_clone
+from twinship.clone.ids import new_ids
+from twinship.clone.many import ClonesVerb, plan_many
+from twinship.clone.plan import asked_for, plan_clone
 from twinship.clone.run import CloneVerb
 from twinship.config import Config, user_config
 from twinship.doctor.examine import examine
@@ -39,6 +41,7 @@ from twinship.lifecycle.gather import delete_case, start_case
 from twinship.lifecycle.plan import plan_delete, plan_start, plan_stop
 from twinship.lifecycle.run import EFFECTS, LifecycleVerb
 from twinship.migrate.gather import gather as gather_migrate
+from twinship.migrate.plan import asked_for as move_asked_for
 from twinship.migrate.plan import plan_migrate
 from twinship.migrate.run import MigrateVerb
 from twinship.model.diagnosis import Diagnosis
@@ -46,16 +49,7 @@ from twinship.model.errors import Busy, UsageError
 from twinship.model.host import HostRecord, HostStatus
 from twinship.model.operation import Event, Operation
 from twinship.model.plan import Plan
-from twinship.model.request import (
-    CloneMode,
-    CloneRequest,
-    DiskChoice,
-    DiskWay,
-    MigrateMode,
-    MigrateRequest,
-    NewIds,
-    StorageWay,
-)
+from twinship.model.request import CloneRequest, MigrateRequest
 from twinship.model.vm import TickReport, Vm, VmAnswer, VmFacts
 from twinship.operations.dispatch import WorkerProcess
 from twinship.operations.engine import Engine
@@ -87,7 +81,7 @@ class Controller:
         self.inventory = Inventory(
             HostStore(self._database), self._connections, self.config, self._clock, local=local
         )
-        engine = Engine(
+        self._engine = Engine(
             self._store,
             self._verbs(),
             self._clock,
@@ -96,7 +90,7 @@ class Controller:
             limits=self.config.limits,
         )
         self._runner = Runner(
-            engine,
+            self._engine,
             self._store,
             self._clock,
             dispatch=WorkerProcess(self.config.state),
@@ -231,7 +225,7 @@ class Controller:
         promised = frozenset() if request.name else self._store.claimed(f"name/{target.name}/")
         facts = gather_clone(source, target, vm.uuid, request)
         facts = replace(facts, names=facts.names | promised)
-        return plan_clone(facts, request, _new_ids(len(facts.summary.nics)))
+        return plan_clone(facts, request, new_ids(len(facts.summary.nics)))
 
     def clone(
         self, request: CloneRequest, *, wait: bool = True, watch: Watch | None = None
@@ -251,6 +245,34 @@ class Controller:
                 break
         return operation
 
+    def clone_many_plan(
+        self, request: CloneRequest, names: Sequence[str], *, keep_going: bool = False
+    ) -> Plan:
+        """What cloning a VM under each of these names would do; empty names are found free ones."""
+        vm = self.inventory.find(request.vm)
+        source = self.inventory.connection(vm.host)
+        target = self.inventory.connection(request.to) if request.to else source
+        promised = self._store.claimed(f"name/{target.name}/")
+        facts = gather_clone(source, target, vm.uuid, request)
+        facts = replace(facts, names=facts.names | (promised if "" in names else frozenset()))
+        requests = [replace(request, name=name) for name in names]
+        fresh = [new_ids(len(facts.summary.nics)) for _ in names]
+        return plan_many(facts, requests, fresh, keep_going=keep_going)
+
+    def clone_many(
+        self,
+        request: CloneRequest,
+        names: Sequence[str],
+        *,
+        keep_going: bool = False,
+        wait: bool = True,
+        watch: Watch | None = None,
+    ) -> Operation:
+        """Clones a VM under each of these names: all or none, or as many as worked."""
+        self._begin()
+        plan = self.clone_many_plan(request, names, keep_going=keep_going)
+        return self._runner.run(plan, watch, wait=wait)
+
     def migrate_plan(self, request: MigrateRequest) -> Plan:
         """What moving would do."""
         if request.stay_defined and request.temporary:
@@ -263,7 +285,7 @@ class Controller:
         facts = gather_migrate(
             self.inventory.connection(vm.host), self.inventory.connection(target.name), vm.uuid
         )
-        return plan_migrate(facts, request, _new_ids(0))
+        return plan_migrate(facts, request, new_ids(0))
 
     def migrate(
         self, request: MigrateRequest, *, wait: bool = True, watch: Watch | None = None
@@ -274,9 +296,11 @@ class Controller:
 
     # Operations
 
-    def operation_list(self, *, unfinished: bool = False, limit: int = 50) -> tuple[Operation, ...]:
-        """Operations, the newest first."""
-        return self._store.all(unfinished=unfinished, limit=limit)
+    def operation_list(
+        self, *, unfinished: bool = False, children: bool = False, limit: int = 50
+    ) -> tuple[Operation, ...]:
+        """Operations, the newest first; those that are part of another only if asked for."""
+        return self._store.all(unfinished=unfinished, children=children, limit=limit)
 
     def operation_show(self, operation_id: str) -> Operation:
         """One operation."""
@@ -353,34 +377,19 @@ class Controller:
         verbs["clone"] = CloneVerb(
             hosts=self.inventory, replan=self._clone_changes, stall_s=stall_s
         )
+        verbs["clones"] = ClonesVerb(replan=self._clones_changes, engine=lambda: self._engine)
         verbs["migrate"] = MigrateVerb(
             hosts=self.inventory, replan=self._migrate_changes, stall_s=stall_s
         )
         return verbs
 
     def _clone_changes(self, spec: dict[str, Any]) -> tuple[str, ...]:
-        asked = dict(spec["request"])
-        asked.update(name=spec["name"], macs=tuple(asked["macs"]), mode=CloneMode(asked["mode"]))
-        asked["disks"] = tuple(
-            DiskChoice(target=choice["target"], way=DiskWay(choice["way"]), path=choice["path"])
-            for choice in asked["disks"]
-        )
-        return changed(spec["binding"], self.clone_plan(CloneRequest(**asked)).binding)
+        return changed(spec["binding"], self.clone_plan(asked_for(spec)).binding)
+
+    def _clones_changes(self, spec: dict[str, Any]) -> tuple[str, ...]:
+        bound, first = spec["binding"], spec["clones"][0]["spec"]
+        now = self.clone_plan(asked_for(first)).binding
+        return changed(bound, {key: value for key, value in now.items() if key in bound})
 
     def _migrate_changes(self, spec: dict[str, Any]) -> tuple[str, ...]:
-        asked = dict(spec["request"])
-        asked.update(mode=MigrateMode(asked["mode"]), storage=StorageWay(asked["storage"]))
-        return changed(spec["binding"], self.migrate_plan(MigrateRequest(**asked)).binding)
-
-
-def _new_ids(nics: int) -> NewIds:
-    """Random identity. MACs are of QEMU's own range, 52:54:00."""
-    return NewIds(
-        uuid=str(uuids.uuid4()),
-        genid=str(uuids.uuid4()),
-        macs=tuple(
-            "52:54:00:" + ":".join(f"{byte:02x}" for byte in secrets.token_bytes(3))
-            for _ in range(nics)
-        ),
-        carrier=str(uuids.uuid4()),
-    )
+        return changed(spec["binding"], self.migrate_plan(move_asked_for(spec)).binding)

@@ -104,6 +104,9 @@ def main() -> int:
     with Controller(config, local=False) as controller:
         if order["verb"] == "flatten":
             operation = controller.vm_flatten(request["vm"], watch=watch)
+        elif order["verb"] == "clones":
+            names = request.pop("names")
+            operation = controller.clone_many(CloneRequest(**request), names, watch=watch)
         elif order["verb"] == "clone":
             operation = controller.clone(CloneRequest(**request), watch=watch)
         else:

@@ -20,6 +20,7 @@ from twinship.model.request import (
     MigrateRequest,
     StorageWay,
 )
+from twinship.planning.pattern import MOST, expand
 
 _wait_option = click.option(
     "--wait/--no-wait", default=True, help="Wait for the end, or leave a worker process behind."
@@ -32,7 +33,11 @@ _bandwidth_option = click.option(
 
 @click.command()
 @click.argument("source", metavar="VM", shell_complete=complete_vm)
-@click.argument("new", required=False, default="")
+@click.argument("new", nargs=-1)
+@click.option("--count", type=click.IntRange(1, MOST), help="Make that many clones.")
+@click.option("--name", "pattern", default="", metavar="PATTERN", help="Their names: 'web{n:03}'.")
+@click.option("--first", default=1, show_default=True, type=click.IntRange(0), help="Number from.")
+@click.option("--keep-going", is_flag=True, help="Of many: keep those that worked.")
 @click.option("--to", "to", default="", metavar="HOST", shell_complete=complete_host, help="Where.")
 @click.option(
     "--mode",
@@ -64,7 +69,11 @@ _bandwidth_option = click.option(
 def clone(
     ctx: click.Context,
     source: str,
-    new: str,
+    new: tuple[str, ...],
+    count: int | None,
+    pattern: str,
+    first: int,
+    keep_going: bool,
     to: str,
     mode: str,
     disks: tuple[str, ...],
@@ -88,12 +97,16 @@ def clone(
       twinship clone kvm01/web --dry-run        what would happen
       twinship clone web web-test --start --wait-boot
       twinship clone web web-thin --mode linked
+      twinship clone web --count 20 --name 'web{n:02}' --mode linked
       twinship clone web web-2 --to kvm02 --disk vdb=drop
     """
     session: Session = ctx.obj
+    names = _names(new, count, pattern, first)
+    if len(names) > 1 and (uuid or macs or nvram or any(":" in text for text in disks)):
+        raise UsageError("--uuid, --mac, --nvram and disk paths are for a single clone")
     request = CloneRequest(
         vm=source,
-        name=new,
+        name=names[0] if len(names) == 1 else "",
         to=to,
         mode=CloneMode(mode),
         disks=tuple(_disk_choice(text) for text in disks),
@@ -106,20 +119,30 @@ def clone(
         verify=verify,
     )
     if dry_run:
-        plan = session.controller.clone_plan(request)
+        plan = (
+            session.controller.clone_plan(request)
+            if len(names) == 1
+            else session.controller.clone_many_plan(request, names, keep_going=keep_going)
+        )
         print_plan(plan, output)
         ctx.exit(0 if plan.feasible else 5)
     line = progress(output)
     try:
-        op = session.controller.clone(request, wait=wait, watch=line)
+        op = (
+            session.controller.clone(request, wait=wait, watch=line)
+            if len(names) == 1
+            else session.controller.clone_many(
+                request, names, keep_going=keep_going, wait=wait, watch=line
+            )
+        )
     finally:
         line.close()
     if not wait:
         accepted(op, output)
         return
-    if wait_boot and op.result and op.result["clones"][0]["started"]:
-        made = op.result["clones"][0]
-        session.controller.wait_boot(f"{made['host']}/{made['uuid']}", 120)
+    for made in (op.result or {}).get("clones", []) if wait_boot else ():
+        if made["started"]:
+            session.controller.wait_boot(f"{made['host']}/{made['uuid']}", 120)
     finish(ctx, op, output, _told_clone)
 
 
@@ -209,6 +232,19 @@ def migrate(
     finish(ctx, op, output, _told_move)
 
 
+def _names(new: tuple[str, ...], count: int | None, pattern: str, first: int) -> tuple[str, ...]:
+    """The names asked for; empty ones are to be found."""
+    if new and (count is not None or pattern):
+        raise UsageError("give names, or --count with --name, not both")
+    if new:
+        if len(set(new)) != len(new):
+            raise UsageError("a name is given twice")
+        return new
+    if pattern:
+        return expand(pattern, first, count or 1)
+    return ("",) * (count or 1)
+
+
 def _disk_choice(text: str) -> DiskChoice:
     """``vda=copy``, ``vda=share``, ``vda=drop``, ``vda=keep:/FILE``, ``vda=path:/FILE``."""
     target, equals, said = text.partition("=")
@@ -229,6 +265,9 @@ def _disk_choice(text: str) -> DiskChoice:
 
 
 def _told_clone(op: Operation) -> None:
+    for lost in (op.result or {}).get("failed", []):
+        error = lost["error"] or {}
+        click.echo(f"{visible(lost['name'])} was not made: {error.get('message')}", err=True)
     for made in (op.result or {}).get("clones", []):
         took = max((disk["seconds"] for disk in made["disks"]), default=0.0)
         copied = sum(disk["bytes_copied"] for disk in made["disks"])

@@ -21,12 +21,13 @@ def operation() -> None:
 
 @operation.command("list")
 @click.option("--unfinished", is_flag=True, help="Only those that have not ended.")
+@click.option("--children", is_flag=True, help="Also those that are part of another.")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 10_000))
 @output_option
 @click.pass_obj
-def list_(session: Session, unfinished: bool, limit: int, output: str) -> None:
+def list_(session: Session, unfinished: bool, children: bool, limit: int, output: str) -> None:
     """List operations, the newest first."""
-    found = session.controller.operation_list(unfinished=unfinished, limit=limit)
+    found = session.controller.operation_list(unfinished=unfinished, children=children, limit=limit)
     if output in ("json", "jsonl", "yaml"):
         print_document(listing([operation_document(op) for op in found]), output)
     elif output == "name":
@@ -66,6 +67,10 @@ def show(session: Session, operation_id: str, output: str) -> None:
         ("Created", op.created.astimezone().strftime("%Y-%m-%d %H:%M:%S")),
         ("Took", _took(op)),
     ]
+    if op.parent:
+        lines.append(("Part of", op.parent))
+    if op.children:
+        lines.append(("Parts", f"{len(op.children)} (twinship operation list --children)"))
     if op.waiting_for:
         lines.append(("Waiting", op.waiting_for))
     if op.error is not None:

@@ -74,8 +74,9 @@ def progress(output: str) -> ProgressLine:
 
 
 def _partly(op: Operation) -> bool:
-    clones = (op.result or {}).get("clones", [])
-    return any(clone.get("start_error") for clone in clones)
+    result = op.result or {}
+    clones = result.get("clones", [])
+    return bool(result.get("failed")) or any(clone.get("start_error") for clone in clones)
 
 
 def _error(op: Operation) -> TwinshipError:

@@ -13,7 +13,7 @@ from twinship.domxml.identity import NewIdentity, renew
 from twinship.domxml.rewrite import redacted, with_disks, with_mark, without_mark
 from twinship.model.host import migration_uri
 from twinship.model.plan import Plan, PlannedXml, Step
-from twinship.model.request import CloneRequest, NewIds
+from twinship.model.request import CloneMode, CloneRequest, DiskChoice, DiskWay, NewIds
 from twinship.planning import names
 from twinship.planning.binding import digest
 from twinship.planning.slots import copy_slots
@@ -137,6 +137,17 @@ def _carrier_machine(facts: CloneFacts) -> dict[str, str]:
         "machine": summary.machine,
         "emulator": summary.emulator,
     }
+
+
+def asked_for(spec: Mapping[str, Any]) -> CloneRequest:
+    """The request a spec was made of, with the name that was chosen."""
+    asked = dict(spec["request"])
+    asked.update(name=spec["name"], macs=tuple(asked["macs"]), mode=CloneMode(asked["mode"]))
+    asked["disks"] = tuple(
+        DiskChoice(target=choice["target"], way=DiskWay(choice["way"]), path=choice["path"])
+        for choice in asked["disks"]
+    )
+    return CloneRequest(**asked)
 
 
 def _asked(request: CloneRequest) -> dict[str, Any]:

@@ -61,6 +61,13 @@ def plan_migrate(facts: MigrateFacts, request: MigrateRequest, ids: NewIds) -> P
     )
 
 
+def asked_for(spec: Mapping[str, Any]) -> MigrateRequest:
+    """The request a spec was made of."""
+    asked = dict(spec["request"])
+    asked.update(mode=MigrateMode(asked["mode"]), storage=StorageWay(asked["storage"]))
+    return MigrateRequest(**asked)
+
+
 def definition(source_xml: str) -> str:
     """The definition on the target: the source's, without our note that the VM is away."""
     return without_mark(source_xml, "away")

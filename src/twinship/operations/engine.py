@@ -52,7 +52,14 @@ class Engine:
         self._lease_s = lease_s
         self._limits = limits
 
-    def submit(self, plan: Plan, watch: Watch | None = None, *, owned: bool = True) -> Job:
+    def submit(
+        self,
+        plan: Plan,
+        watch: Watch | None = None,
+        *,
+        owned: bool = True,
+        parent: str | None = None,
+    ) -> Job:
         """Stores the plan as an operation of this process and claims its VMs.
 
         Not ``owned``: it belongs to nobody until a worker takes it. Raises
@@ -70,6 +77,7 @@ class Engine:
             user=getpass.getuser(),
             resources=plan.resources,
             spec=plan.spec,
+            parent=parent,
             owner=self._owners.me() if owned else "",
             fence=1,
             # One that is left to a worker keeps its place in the queue until the worker is there.
@@ -77,6 +85,30 @@ class Engine:
         )
         self._store.create(op, plan.slots)
         return self._job(op, watch)
+
+    def submit_child(self, parent: Operation, plan: Plan, watch: Watch) -> Job:
+        """Stores an operation that is part of another, which holds the claims for it."""
+        return self.submit(plan, watch, parent=parent.id)
+
+    def children(self, parent: Operation) -> tuple[Operation, ...]:
+        """The operations that are part of this one, in the order of their making."""
+        return self._store.children(parent.id)
+
+    def revert(self, op: Operation, error: TwinshipError) -> Operation:
+        """Undoes an operation that is part of another, ended or cut off.
+
+        Raises what undoing raises; undoing again goes on where it was.
+        """
+        if op.state in (OperationState.FAILED, OperationState.CANCELLED):
+            return op
+        if not op.state.ended:
+            me = self._owners.me()
+            now = self._clock.now()
+            op = self._store.take_over(op.id, op.fence, me, self._lease_end(), now)
+        job = self._job(op, None)
+        self._undo(job, self._verb(op))
+        job.update(error=error.as_dict() | {"kind": type(error).__name__}, result=None)
+        return self._undone(job, cancelled=False)
 
     def run(self, job: Job, *, patience_s: float) -> Operation:
         """Runs the operation to its end and returns it; errors of the work are in the operation.
@@ -98,7 +130,9 @@ class Engine:
     def orphans(self) -> tuple[Operation, ...]:
         """Unfinished operations whose owner is no more, or stands still past its lease."""
         unfinished = self._store.all(unfinished=True)
-        return tuple(op for op in unfinished if self._owners.life(op) is not Life.ALIVE)
+        lost = [op for op in unfinished if self._owners.life(op) is not Life.ALIVE]
+        parents = {op.id for op in unfinished}
+        return tuple(op for op in lost if op.parent not in parents)  # else its parent sees to it
 
     def take_over(self, op: Operation, watch: Watch | None = None) -> Job:
         """Makes this process the owner of an operation whose owner is gone.

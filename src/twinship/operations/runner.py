@@ -55,7 +55,7 @@ class Runner:
         operation = self._drive(job, lambda: self._engine.run(job, patience_s=self._patience_s))
         if not operation.state.ended:
             self._dispatch.hand_over(operation.id)
-        return operation
+        return self._store.get(operation.id)
 
     def resume(
         self, operation_id: str, *, patience_s: float | None, watch: Watch | None

@@ -21,13 +21,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from twinship.model.errors import Busy, NotFound, TwinshipError
 from twinship.model.operation import Event, Operation, OperationState, Progress
+from twinship.store.claims import claim as claim_all
+from twinship.store.claims import full_slot, spoken, standing_against
 from twinship.store.database import Database
 from twinship.store.tables import claim, event, operation, slot
 
-READ = "read:"
 _ENDED = tuple(state.value for state in OperationState if state.ended)
-_AT_WORK = (OperationState.RUNNING.value, OperationState.CANCELLING.value)
-"""States that hold slots; one that waits for a silent host does nothing that others could mind."""
 
 _FENCE = sa.select(operation.c.fence).where(operation.c.id == sa.bindparam("wanted"))
 _APPEND = sa.insert(event).from_select(
@@ -61,7 +60,7 @@ class OperationStore:
         with self._database.write() as connection:
             self._refuse_if_claimed(connection, new.resources)
             connection.execute(sa.insert(operation).values(_values(new)))
-            _claim(connection, new)
+            claim_all(connection, new)
             for resource in dict.fromkeys(slots):
                 connection.execute(sa.insert(slot).values(resource=resource, operation=new.id))
 
@@ -76,7 +75,7 @@ class OperationStore:
         """
         with self._database.write() as connection:
             self._guard(connection, op)
-            reason = _full_slot(connection, op, limits, lease_now)
+            reason = full_slot(connection, op, limits, lease_now)
             changes: dict[str, Any] = {"waiting_for": reason}
             if not reason:
                 changes |= {"state": OperationState.RUNNING, "started": op.started or at}
@@ -110,19 +109,32 @@ class OperationStore:
             row = connection.execute(
                 sa.select(operation).where(operation.c.id == operation_id)
             ).first()
+            ids = sa.select(operation.c.id).where(operation.c.parent == operation_id)
+            children = connection.execute(ids.order_by(operation.c.created)).scalars().all()
         if row is None:
             raise NotFound(f"no operation has the id {operation_id!r}", code="OPERATION_NOT_FOUND")
-        return _operation(row)
+        return dataclasses.replace(_operation(row), children=tuple(children))
 
-    def all(self, *, unfinished: bool = False, limit: int | None = None) -> tuple[Operation, ...]:
-        """Operations, the newest first."""
+    def all(
+        self, *, unfinished: bool = False, children: bool = True, limit: int | None = None
+    ) -> tuple[Operation, ...]:
+        """Operations, the newest first; without ``children`` none that is part of another."""
         query = sa.select(operation).order_by(operation.c.created.desc(), operation.c.id.desc())
         if unfinished:
             query = query.where(operation.c.state.not_in(_ENDED))
+        if not children:
+            query = query.where(operation.c.parent.is_(None))
         if limit is not None:
             query = query.limit(limit)
         with self._database.read() as connection:
             return tuple(_operation(row) for row in connection.execute(query))
+
+    def children(self, parent: str) -> tuple[Operation, ...]:
+        """The operations that are part of another, in the order of their making."""
+        query = sa.select(operation).where(operation.c.parent == parent)
+        with self._database.read() as connection:
+            rows = connection.execute(query.order_by(operation.c.created, operation.c.id))
+            return tuple(_operation(row) for row in rows)
 
     def events(self, operation_id: str) -> tuple[Event, ...]:
         """The history of an operation, in order."""
@@ -168,7 +180,7 @@ class OperationStore:
         with self._database.write() as connection:
             self._guard(connection, op)
             self._refuse_if_claimed(connection, op.resources)
-            _claim(connection, op)
+            claim_all(connection, op)
             changes = {
                 "state": OperationState.WAITING,
                 "ended": None,
@@ -216,7 +228,7 @@ class OperationStore:
     def holder(self, resource: str) -> str | None:
         """The id of an unfinished operation whose claim stands against this one."""
         with self._database.read() as connection:
-            row = _standing_against(connection, (resource,))
+            row = standing_against(connection, (resource,))
         return row.id if row is not None else None
 
     def stale_claims(self) -> tuple[tuple[str, str], ...]:
@@ -252,10 +264,10 @@ class OperationStore:
             return frozenset(resource.removeprefix(beginning) for resource in found)
 
     def _refuse_if_claimed(self, connection: sa.Connection, resources: Iterable[str]) -> None:
-        row = _standing_against(connection, resources)
+        row = standing_against(connection, resources)
         if row is not None:
             raise Busy(
-                f"{_spoken(row.resource)} is in use by operation {row.id} ({row.title})",
+                f"{spoken(row.resource)} is in use by operation {row.id} ({row.title})",
                 hint=f"wait for it (twinship operation watch {row.id}) or cancel it",
                 resource=row.resource,
             )
@@ -284,85 +296,6 @@ class OperationStore:
     ) -> None:
         values = {"at": at, "kind": kind, "phase": phase, "data": dict(data)}
         connection.execute(_APPEND, {"wanted": operation_id, **values})
-
-
-def _claim(connection: sa.Connection, op: Operation) -> None:
-    for resource, shared in _wanted(op.resources).items():
-        values = {"resource": resource, "operation": op.id, "shared": shared}
-        connection.execute(sa.insert(claim).values(values))
-
-
-def _wanted(resources: Iterable[str]) -> dict[str, bool]:
-    """Each thing by name, and whether it is only read."""
-    wanted: dict[str, bool] = {}
-    for resource in resources:
-        name = resource.removeprefix(READ)
-        wanted[name] = wanted.get(name, True) and name != resource
-    return wanted
-
-
-def _standing_against(connection: sa.Connection, resources: Iterable[str]) -> sa.Row[Any] | None:
-    """The first claim of another operation that does not go with one on these."""
-    wanted = _wanted(resources)
-    query = (
-        sa.select(operation.c.id, operation.c.title, claim.c.resource, claim.c.shared)
-        .join(claim, claim.c.operation == operation.c.id)
-        .where(claim.c.resource.in_(list(wanted)))
-        .order_by(claim.c.resource)
-    )
-    rows = connection.execute(query)
-    return next((row for row in rows if not (row.shared and wanted[row.resource])), None)
-
-
-def _full_slot(
-    connection: sa.Connection, op: Operation, limits: Mapping[str, int], lease_now: float
-) -> str:
-    """Why an operation cannot begin; empty when it can."""
-    wanted = connection.execute(sa.select(slot.c.resource).where(slot.c.operation == op.id))
-    for resource in sorted(wanted.scalars()):
-        limit = limits.get(resource.partition("/")[0])
-        if limit is None:
-            continue
-        others = (
-            sa.select(sa.func.count())
-            .select_from(slot.join(operation, operation.c.id == slot.c.operation))
-            .where(slot.c.resource == resource, operation.c.id != op.id)
-        )
-        working = connection.execute(others.where(operation.c.state.in_(_AT_WORK))).scalar_one()
-        earlier = connection.execute(
-            others.where(operation.c.state == OperationState.QUEUED.value)
-            .where(operation.c.lease_until > lease_now)
-            .where(_earlier(op))
-        ).scalar_one()
-        if working + earlier >= limit:
-            before = f", {earlier} before this one" if earlier else ""
-            return f"{_slot_spoken(resource, limit)} at a time, {working} running{before}"
-    return ""
-
-
-def _earlier(op: Operation) -> sa.ColumnElement[bool]:
-    created = operation.c.created
-    same_moment = sa.and_(created == op.created, operation.c.id < op.id)
-    return sa.or_(created < op.created, same_moment)
-
-
-def _slot_spoken(resource: str, limit: int) -> str:
-    kind, _, rest = resource.partition("/")
-    host, _, pool = rest.partition("/")
-    moves = f"{limit} {'move' if limit == 1 else 'moves'}"
-    copies = f"{limit} {'copy' if limit == 1 else 'copies'}"
-    return {
-        "in": f"{host} takes {moves}",
-        "out": f"{host} gives {moves}",
-        "pool": f"pool {pool} on {host} takes {copies}",
-    }.get(kind, f"there are {limit} operations")
-
-
-def _spoken(resource: str) -> str:
-    kind, _, rest = resource.partition("/")
-    return {"vm": f"the VM {rest}", "name": f"the name {rest}", "file": f"the file {rest}"}.get(
-        kind, resource
-    )
 
 
 def _values(op: Operation) -> dict[str, Any]:
