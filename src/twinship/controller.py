@@ -61,6 +61,7 @@ from twinship.store import upkeep
 from twinship.store.database import Database
 from twinship.store.hosts import HostStore
 from twinship.store.operations import OperationStore
+from twinship.transfer import probe
 
 NAME_TRIES = 30
 """How often a free name is looked for again that another clone was quicker to take."""
@@ -130,8 +131,15 @@ class Controller:
         return self.inventory.status(self.inventory.record(name))
 
     def host_check(self, name: str, other: str) -> Sharing:
-        """Which directories two hosts really share, and what a move between them lacks."""
-        return compare(self.inventory.connection(name), self.inventory.connection(other))
+        """Which directories two hosts really share, and what moves between them lack.
+
+        Tries both ways with something that carries nothing; leaves nothing on either.
+        """
+        one, two = self.inventory.connection(name), self.inventory.connection(other)
+        found = compare(one, two)
+        here, there = hosts.facts(one), hosts.facts(two)
+        ways = probe.ways(one, here, two, there, self._clock)
+        return replace(found, missing=(*found.missing, *ways))
 
     def host_remove(self, name: str) -> None:
         """Forgets a host; nothing changes on it."""
