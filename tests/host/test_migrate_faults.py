@@ -240,14 +240,14 @@ def test_a_short_cut_of_the_link_is_survived(world: World) -> None:
 
 @pytest.mark.parametrize("running", [SLOW_OFF, True])
 def test_a_long_cut_of_the_link_is_undone(world: World, running: bool) -> None:
-    watched = Watched(world, running=running)
+    watched = Watched(world, running=running, data_bytes=48 * MIB)
 
     def cut() -> None:
         world.two.link(which=Link.DATA, up=False)
-        time.sleep(10)  # longer than the engine takes for a stall; a running VM's disk copy hangs
+        time.sleep(14)  # longer than the engine takes for a stall; a running VM's disk copy hangs
         world.two.link(which=Link.DATA, up=True)
 
-    operation = moving(world, cut, rate=MIB)
+    operation = moving(world, cut, rate=8 * MIB)
 
     assert operation.state is OperationState.FAILED
     assert operation.error is not None
