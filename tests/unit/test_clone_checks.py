@@ -175,6 +175,15 @@ CASES: dict[str, tuple[Speaks, ...]] = {
             silent_request=disk_request("vda", path=f"{IMAGES}/n"),
         ),
     ),
+    "CLONE_SETTING": (
+        Speaks(BLOCK, "no hostname", request=clone_request(hostname="a b")),
+        Speaks(
+            BLOCK,
+            "none is number 8",
+            request=clone_request(nics=((7, "network", "lan"),)),
+            silent_request=clone_request(vcpus=2, hostname="auto"),
+        ),
+    ),
     "CLONE_LINKED": (
         Speaks(
             BLOCK,

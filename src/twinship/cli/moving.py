@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from twinship.cli.completion import complete_host, complete_vm
 from twinship.cli.outcome import accepted, finish, progress
-from twinship.cli.quantities import Duration, Rate, seconds, size
+from twinship.cli.quantities import Duration, Rate, Size, seconds, size
 from twinship.cli.render import output_option, print_plan, visible
 from twinship.cli.session import Session
 from twinship.model.errors import UsageError
@@ -54,6 +56,22 @@ _bandwidth_option = click.option(
     metavar="TARGET=WAY",
     help="For one disk: vda=copy, share, drop, keep:/FILE or path:/FILE.",
 )
+@click.option("--vcpus", type=click.IntRange(1), help="Virtual CPUs; else as the source.")
+@click.option("--memory", type=Size(), help="Memory; else as the source: 4GiB.")
+@click.option(
+    "--network",
+    "networks",
+    multiple=True,
+    metavar="NIC=NAME",
+    help="For one interface, from 0: 0=NETWORK, 1=bridge:BRIDGE.",
+)
+@click.option("--hostname", default="", help="The guest's host name; auto: made of the VM's.")
+@click.option(
+    "--ssh-key",
+    "ssh_key",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Public keys for the guest's root.",
+)
 @click.option("--nvram", default="", metavar="PATH", help="Where its firmware variables go.")
 @click.option("--pool", default="", help="The pool for the new disks; default: beside the old.")
 @click.option("--mac", "macs", multiple=True, help="For the interfaces in order; else random.")
@@ -77,6 +95,11 @@ def clone(
     to: str,
     mode: str,
     disks: tuple[str, ...],
+    vcpus: int | None,
+    memory: int | None,
+    networks: tuple[str, ...],
+    hostname: str,
+    ssh_key: Path | None,
     nvram: str,
     pool: str,
     macs: tuple[str, ...],
@@ -110,6 +133,11 @@ def clone(
         to=to,
         mode=CloneMode(mode),
         disks=tuple(_disk_choice(text) for text in disks),
+        vcpus=vcpus or 0,
+        memory_bytes=memory or 0,
+        nics=tuple(_nic(text) for text in networks),
+        hostname=hostname,
+        ssh_keys=_keys(ssh_key),
         nvram=nvram,
         pool=pool,
         uuid=_uuid(uuid),
@@ -243,6 +271,26 @@ def _names(new: tuple[str, ...], count: int | None, pattern: str, first: int) ->
     if pattern:
         return expand(pattern, first, count or 1)
     return ("",) * (count or 1)
+
+
+def _nic(text: str) -> tuple[int, str, str]:
+    """``0=lan``, ``1=network:lan``, ``0=bridge:br0``."""
+    index, equals, said = text.partition("=")
+    kind, colon, name = said.partition(":")
+    join, name = (kind, name) if colon else ("network", said)
+    if not index.isdecimal() or not equals or join not in ("network", "bridge") or not name:
+        raise UsageError(
+            f"--network {text!r} cannot be understood", hint="0=NETWORK or 0=bridge:BRIDGE"
+        )
+    return int(index), join, name
+
+
+def _keys(file: Path | None) -> tuple[str, ...]:
+    if file is None:
+        return ()
+    from twinship.clone.firstboot import public_keys
+
+    return public_keys(file.read_text(errors="replace"))
 
 
 def _disk_choice(text: str) -> DiskChoice:

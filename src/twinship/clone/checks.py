@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from twinship.clone.disks import choice_of, copied, way_of
 from twinship.clone.facts import CloneFacts
+from twinship.clone.settings import problems, settings_of
 from twinship.model.host import Pool
 from twinship.model.plan import Severity
 from twinship.model.request import CloneMode, CloneRequest, DiskWay
@@ -267,6 +268,15 @@ def paths_can_be_used(case: CloneCase) -> Iterator[Problem]:
             yield Problem(f"{path} is already there", hint="choose another file", object=place)
     for path in sorted({path for path in case.paths if case.paths.count(path) > 1}):
         yield Problem(f"two disks would go to {path}", object="disk")
+
+
+@TABLE.row("CLONE_SETTING")
+def settings_fit(case: CloneCase) -> Iterator[Problem]:
+    """What the clone shall have otherwise must fit what its definition says elsewhere."""
+    settings = settings_of(case.request, case.name)
+    for error in problems(case.facts.source.xml, settings):
+        why = f"{error.message}: {error.cause}" if error.cause else error.message
+        yield Problem(why, hint=error.hint, object=f"vm/{case.name}")
 
 
 @TABLE.row("CLONE_LINKED")

@@ -8,6 +8,7 @@ from typing import Any
 from twinship.clone.checks import TABLE, CloneCase
 from twinship.clone.disks import SHARES, plan_disks
 from twinship.clone.facts import CloneFacts
+from twinship.clone.settings import settings_of, with_settings
 from twinship.domxml.document import parse, serialize
 from twinship.domxml.identity import NewIdentity, renew
 from twinship.domxml.rewrite import redacted, with_disks, with_mark, without_mark
@@ -56,6 +57,7 @@ def plan_clone(facts: CloneFacts, request: CloneRequest, ids: NewIds) -> Plan:
             "macs": [*request.macs[: len(ids.macs)], *ids.macs[len(request.macs) :]],
         },
         "disks": list(disks),
+        "settings": settings_of(request, name),
         "kept": planned.kept,
         "dropped": list(planned.dropped),
         "uri": migration_uri(facts.address),
@@ -69,7 +71,8 @@ def plan_clone(facts: CloneFacts, request: CloneRequest, ids: NewIds) -> Plan:
     }
     binding = _binding(facts, name, disks)
     spec["binding"] = binding
-    xml = "" if names.problem(name) else redacted(definition(facts.source.xml, spec))
+    refused = bool(names.problem(name)) or any(c.code == "CLONE_SETTING" for c in checks)
+    xml = "" if refused else redacted(definition(facts.source.xml, spec))
     return Plan(
         kind="clone",
         title=f"clone {source.label} to {f'{host}/' if facts.across else ''}{name}",
@@ -120,6 +123,7 @@ def definition(source_xml: str, spec: Mapping[str, Any]) -> str:
         | {target: (path, "") for target, path in spec["kept"].items()},
         dropped=frozenset(spec["dropped"]),
     )
+    text = with_settings(text, spec["settings"])
     mark = {
         "of": source["uuid"],
         "name": source["name"],
@@ -147,6 +151,8 @@ def asked_for(spec: Mapping[str, Any]) -> CloneRequest:
         DiskChoice(target=choice["target"], way=DiskWay(choice["way"]), path=choice["path"])
         for choice in asked["disks"]
     )
+    asked["nics"] = tuple((index, join, name) for index, join, name in asked["nics"])
+    asked["ssh_keys"] = tuple(asked["ssh_keys"])
     return CloneRequest(**asked)
 
 
@@ -164,6 +170,11 @@ def _asked(request: CloneRequest) -> dict[str, Any]:
         "to": request.to,
         "nvram": request.nvram,
         "full_allocation": request.full_allocation,
+        "vcpus": request.vcpus,
+        "memory_bytes": request.memory_bytes,
+        "nics": [list(nic) for nic in request.nics],
+        "hostname": request.hostname,
+        "ssh_keys": list(request.ssh_keys),
         "start": request.start,
         "rate": request.rate,
         "verify": request.verify,

@@ -62,7 +62,10 @@ class CloneRequest:
     ``name`` empty: the first free of ``X-clone``, ``X-clone-2``, ... ``rate`` is bytes/s, 0 for
     no limit. ``disks`` says what differs from the default for single disks. ``to`` is the host the
     clone shall be on, empty for the source's. ``nvram`` is the path of the clone's firmware
-    variables, empty for ours. ``full_allocation``: files take all their space at once.
+    variables, empty for ours. ``full_allocation``: files take all their space at once. ``vcpus``
+    and ``memory_bytes`` 0: as the source. ``nics``: index, ``network`` or ``bridge``, and its name.
+    ``hostname`` ("auto": made of the VM's name) and ``ssh_keys`` (root's) reach guests with systemd
+    252 or later.
     """
 
     vm: str
@@ -75,6 +78,11 @@ class CloneRequest:
     to: str = ""
     nvram: str = ""
     full_allocation: bool = False
+    vcpus: int = 0
+    memory_bytes: int = 0
+    nics: tuple[tuple[int, str, str], ...] = ()
+    hostname: str = ""
+    ssh_keys: tuple[str, ...] = ()
     start: bool = False
     rate: int = 0
     verify: bool = False
