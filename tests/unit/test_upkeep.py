@@ -15,9 +15,10 @@ import pytest
 from tests.builders import an_operation
 from twinship.model.errors import Busy, Conflict, NotFound, TwinshipError
 from twinship.model.operation import OperationState
-from twinship.store.database import Database
+from twinship.store.database import Database, Unreadable
 from twinship.store.operations import OperationStore
-from twinship.store.upkeep import backup, prune, restore
+from twinship.store.upkeep import Restored, backup, prune
+from twinship.store.upkeep import restore as restore_alive
 
 NOW = datetime(2025, 6, 1, tzinfo=UTC)
 ENDED = {"state": OperationState.SUCCEEDED, "ended": NOW}
@@ -38,6 +39,10 @@ def ids(path: Path) -> set[str]:
         opened.close()
 
 
+def restore(path: Path, file: Path, *, alive: bool = False) -> Restored:
+    return restore_alive(path, file, NOW, lambda _owner: alive)
+
+
 # Backup
 
 
@@ -48,7 +53,7 @@ def test_a_backup_is_restored_as_it_was(database: Database, tmp_path: Path) -> N
     store.create(an_operation(id="b", **ENDED))
     database.close()
 
-    kept = restore(database.path, tmp_path / "b.db", NOW)
+    kept = restore(database.path, tmp_path / "b.db").kept
 
     assert ids(database.path) == {"a"}
     assert kept is not None
@@ -137,10 +142,10 @@ def test_what_is_no_sound_backup_is_refused_and_nothing_is_touched(
         newer.execute("INSERT INTO alembic_version VALUES ('9999')")
     for name in (*spoilt, "newer2"):
         with pytest.raises(TwinshipError) as refused:
-            restore(database.path, tmp_path / name, NOW)
+            restore(database.path, tmp_path / name)
         assert refused.value.code == "BACKUP_DAMAGED", name
     with pytest.raises(NotFound):
-        restore(database.path, tmp_path / "missing", NOW)
+        restore(database.path, tmp_path / "missing")
     assert ids(database.path) == {"a"}
 
 
@@ -148,7 +153,7 @@ def test_nothing_is_restored_over_work_under_way(database: Database, tmp_path: P
     backup(database, tmp_path / "b.db")
     OperationStore(database).create(an_operation(id="a"))
     with pytest.raises(Busy, match="a"):
-        restore(database.path, tmp_path / "b.db", NOW)
+        restore(database.path, tmp_path / "b.db")
     assert ids(database.path) == {"a"}
 
 
@@ -158,7 +163,7 @@ def test_a_broken_database_is_replaced_and_kept(database: Database, tmp_path: Pa
     database.close()
     database.path.write_bytes(b"rubbish" * 1000)
 
-    kept = restore(database.path, tmp_path / "b.db", NOW)
+    kept = restore(database.path, tmp_path / "b.db").kept
 
     assert ids(database.path) == {"a"}
     assert kept is not None
@@ -167,11 +172,122 @@ def test_a_broken_database_is_replaced_and_kept(database: Database, tmp_path: Pa
 
 def test_a_backup_is_restored_where_nothing_was(database: Database, tmp_path: Path) -> None:
     backup(database, tmp_path / "b.db")
-    assert restore(tmp_path / "new" / "twinship.db", tmp_path / "b.db", NOW) is None
+    restored = restore(tmp_path / "new" / "twinship.db", tmp_path / "b.db")
+    assert restored == Restored(kept=None, shelved=())
     assert ids(tmp_path / "new" / "twinship.db") == set()
 
 
+def test_what_a_backup_shows_at_work_calls_for_a_person(database: Database, tmp_path: Path) -> None:
+    """To undo by itself what may have been done long ago could delete what is in use by now."""
+    store = OperationStore(database)
+    working = an_operation(id="a", state=OperationState.RUNNING, owner="gone:1:1", resources=("x",))
+    store.create(working)
+    backup(database, tmp_path / "b.db")
+    store.update(working, NOW, state=OperationState.SUCCEEDED, ended=NOW)
+
+    restored = restore(database.path, tmp_path / "b.db")
+
+    assert restored.shelved == ("a",)
+    op = store.get("a")
+    assert (op.state, op.owner) == (OperationState.NEEDS_ATTENTION, "")
+    assert "backup" in op.waiting_for
+    assert store.all(unfinished=True) == ()
+    copy = sqlite3.connect(tmp_path / "b.db")
+    assert copy.execute("SELECT state FROM operation").fetchone() == ("running",)
+    copy.close()
+
+
+def test_a_process_that_has_the_database_open_sees_what_was_restored(
+    database: Database, tmp_path: Path
+) -> None:
+    store = OperationStore(database)
+    store.create(an_operation(id="a", **ENDED))
+    backup(database, tmp_path / "b.db")
+    store.create(an_operation(id="b", **ENDED))
+
+    restore(database.path, tmp_path / "b.db")
+
+    assert {op.id for op in store.all()} == {"a"}
+    store.create(an_operation(id="c", **ENDED))
+    assert ids(database.path) == {"a", "c"}
+
+
+def test_a_broken_database_is_not_replaced_under_one_who_works(
+    database: Database, tmp_path: Path
+) -> None:
+    backup(database, tmp_path / "b.db")
+    store = OperationStore(database)
+    for number in range(50):
+        store.create(an_operation(id=f"op{number}", title="x" * 500, **ENDED))
+    store.create(an_operation(id="z", state=OperationState.RUNNING, owner="here:1:1"))
+    database.close()
+    with sqlite3.connect(database.path) as raw:  # a table of ours is missing: it does not open
+        raw.execute("DROP TABLE claim")
+    raw.close()
+
+    with pytest.raises(Busy, match="z"):
+        restore(database.path, tmp_path / "b.db", alive=True)
+    assert restore(database.path, tmp_path / "b.db").kept is not None
+
+
 # Check
+
+
+def test_another_programs_database_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "theirs.db"
+    with sqlite3.connect(path) as theirs:
+        theirs.execute("CREATE TABLE places (id INTEGER)")
+    theirs.close()
+    before = path.read_bytes()
+
+    with pytest.raises(Unreadable) as refused:
+        Database(path)
+
+    assert "another program" in refused.value.cause
+    assert path.read_bytes() == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["theirs.db"]
+
+
+def test_a_database_cut_to_nothing_keeps_the_changes_that_wait_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "twinship.db"
+    opened = Database(path)
+    OperationStore(opened).create(an_operation(id="a"))
+    log = path.with_name("twinship.db-wal")
+    before = log.read_bytes()
+    with path.open("wb"):
+        pass
+
+    with pytest.raises(Unreadable) as refused:
+        Database(path)
+
+    assert "-wal" in refused.value.cause
+    assert (path.read_bytes(), log.read_bytes()) == (b"", before)
+
+
+@pytest.mark.parametrize(
+    ("number", "says"),
+    [
+        (sqlite3.SQLITE_FULL, "df "),
+        (sqlite3.SQLITE_IOERR_WRITE, "df "),
+        (sqlite3.SQLITE_BUSY, "fuser"),
+        (sqlite3.SQLITE_READONLY_DBMOVED, "owns"),
+        (sqlite3.SQLITE_CORRUPT, "restore"),
+        (sqlite3.SQLITE_NOTADB, "restore"),
+    ],
+)
+def test_only_a_broken_database_is_to_be_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, says: str
+) -> None:
+    def fail(_self: Database) -> None:
+        error = sqlite3.OperationalError("no")
+        error.sqlite_errorcode = number
+        raise error
+
+    monkeypatch.setattr(Database, "_migrate", fail)
+    with pytest.raises(TwinshipError) as refused:
+        Database(tmp_path / "twinship.db")
+    assert says in refused.value.hint
+    assert isinstance(refused.value, Unreadable) == (says == "restore")
 
 
 @pytest.mark.parametrize("damage", ["cut", "holed", "text"])
@@ -221,13 +337,27 @@ def test_what_ended_long_ago_is_forgotten_with_its_history(database: Database) -
         ),
         an_operation(id="parent", **old),
         an_operation(id="child", parent="parent", state=OperationState.RUNNING),
+        an_operation(
+            id="waits",
+            state=OperationState.NEEDS_ATTENTION,
+            ended=NOW - timedelta(days=99),
+        ),
+        an_operation(id="done-part", parent="waits", **old),
     ):
         store.create(op)
         store.append(op, "intent", "a", {}, NOW)
 
     assert prune(database, NOW - timedelta(days=30)) == 1
 
-    assert {op.id for op in store.all()} == {"new", "running", "person", "parent", "child"}
+    assert {op.id for op in store.all()} == {
+        "new",
+        "running",
+        "person",
+        "parent",
+        "child",
+        "waits",
+        "done-part",
+    }
     assert store.events("old") == ()
     assert len(store.events("new")) == 1
     assert prune(database, NOW - timedelta(days=30)) == 0

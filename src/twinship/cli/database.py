@@ -39,19 +39,23 @@ def backup(session: Session, file: Path) -> None:
 def restore(session: Session, file: Path, yes: bool) -> None:
     """Put the backup FILE in the place of the database; the old one is kept beside it.
 
-    Refused while an operation is unfinished. VMs and disks are not touched.
+    Refused while an operation is unfinished. VMs and disks are not touched. What the backup shows
+    at work calls for you: go on with it, or undo it, by hand (operation resume ID).
     """
     import sys
 
+    from twinship.operations.owner import alive
     from twinship.store.upkeep import restore as put_back
 
     config = session.config()
     if not yes and sys.stdin.isatty() and sys.stderr.isatty():
         click.confirm(f"Replace {config.database}?", abort=True, err=True)
-    kept = put_back(config.database, file, datetime.now(UTC))
+    restored = put_back(config.database, file, datetime.now(UTC), alive)
     click.echo(f"{config.database} is what {visible(str(file))} holds")
-    if kept is not None:
-        click.echo(f"  the old one: {kept}", err=True)
+    if restored.kept is not None:
+        click.echo(f"  the old one: {restored.kept}", err=True)
+    for operation in restored.shelved:
+        click.echo(f"  operation {operation} was at work: see operation show {operation}", err=True)
 
 
 @database.command("check")
