@@ -385,7 +385,12 @@ class Controller:
         verbs["clone"] = CloneVerb(
             hosts=self.inventory, replan=self._clone_changes, stall_s=stall_s
         )
-        verbs["clones"] = ClonesVerb(replan=self._clones_changes, engine=lambda: self._engine)
+        verbs["clones"] = ClonesVerb(
+            hosts=self.inventory,
+            replan=self._clones_changes,
+            engine=lambda: self._engine,
+            stall_s=stall_s,
+        )
         verbs["migrate"] = MigrateVerb(
             hosts=self.inventory, replan=self._migrate_changes, stall_s=stall_s
         )

@@ -185,14 +185,6 @@ def test_a_file_of_somebody_else_is_never_touched(world: World) -> None:
     assert (world.one.images / "new.qcow2").read_text() == "mine"
 
 
-def test_a_running_source_is_refused(world: World) -> None:
-    world.make_vm(world.one, "web", Disk(file="web.qcow2"), start=True)
-
-    done = world.cli("clone", "web", "new")
-
-    assert (done.returncode, code_of(done)) == (5, "VM_NOT_SHUT_OFF")
-
-
 def small_pool(world: World, mib: int) -> Path:
     """A pool on a filesystem of its own that is soon full."""
     inside = "/run/small"

@@ -29,6 +29,7 @@ from twinship.model.vm import VmState
 
 BLOCK, WARN, INFO = Severity.BLOCK, Severity.WARN, Severity.INFO
 WEB = a_vm("web").with_disk().with_nic()
+AGENT = WEB.running().having(agent_connected=True)
 USUAL = clone_request()
 
 
@@ -99,8 +100,27 @@ CASES: dict[str, tuple[Speaks, ...]] = {
     "VM_NOT_SHUT_OFF": tuple(
         Speaks(BLOCK, state.value.replace("_", " "), vm=WEB.in_state(state))
         for state in VmState
-        if state is not VmState.SHUT_OFF
+        if state not in (VmState.SHUT_OFF, VmState.RUNNING, VmState.PAUSED)
     ),
+    "VM_BUSY": (Speaks(BLOCK, "backup", vm=WEB.running().having(job="backup"), silent_vm=AGENT),),
+    "VM_LIVE_DIFFERS": (
+        Speaks(
+            BLOCK,
+            "vdb",
+            vm=AGENT.having(inactive_xml=WEB.with_disk("vdb").xml()),
+            silent_vm=AGENT,
+        ),
+    ),
+    "CLONE_LINKED_RUNNING": (
+        Speaks(
+            BLOCK,
+            "running",
+            vm=AGENT,
+            request=clone_request(mode=CloneMode.LINKED),
+            silent_request=clone_request(mode=CloneMode.LINKED),
+        ),
+    ),
+    "GUEST_NOT_FROZEN": (Speaks(WARN, "power cut", vm=WEB.running(), silent_vm=AGENT),),
     "VM_MANAGED_SAVE": (Speaks(WARN, "saved memory", vm=WEB.having(managed_save=True)),),
     "VM_SNAPSHOTS": (Speaks(INFO, "3 snapshots", vm=WEB.having(snapshots=3)),),
     "DISK_UNREADABLE": (
@@ -242,7 +262,7 @@ def test_a_check_is_silent_where_all_is_well(code: str, case: Speaks) -> None:
 
 
 def test_everything_that_is_wrong_is_said_at_once() -> None:
-    vm = WEB.running().having(snapshots=1, managed_save=True).with_block_disk()
+    vm = WEB.in_state(VmState.SUSPENDED).having(snapshots=1, managed_save=True).with_block_disk()
     facts = a_clone_of(vm, on=a_host().with_pool(active=False))
 
     codes = [finding.code for finding in findings(facts, clone_request(name="web"))]

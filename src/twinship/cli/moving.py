@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -330,6 +332,17 @@ def _told_clone(op: Operation) -> None:
         elif made["start_error"]:
             error = made["start_error"]
             click.echo(f"  it did not start: {visible(str(error['cause'] or error['message']))}")
+    if source := (op.result or {}).get("source"):
+        click.echo(f"  {_felt(source)}", err=True)
+
+
+def _felt(source: Mapping[str, Any]) -> str:
+    """What a running source felt of being cloned."""
+    moment = "filesystems frozen" if source["frozen"] else "not frozen, as after a power cut"
+    text = f"the source runs on; its disks were held within {seconds(source['pause_s'])} ({moment})"
+    if source["pause_guest_s"] is not None:
+        text += f"; the guest stood still for {seconds(source['pause_guest_s'])}"
+    return text
 
 
 def _told_move(op: Operation) -> None:

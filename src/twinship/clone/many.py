@@ -13,13 +13,15 @@ from typing import Any, Protocol
 
 from twinship.clone.facts import CloneFacts
 from twinship.clone.plan import plan_clone
+from twinship.clone.run import held_of, source_felt
 from twinship.model.errors import TwinshipError
 from twinship.model.operation import Operation, OperationState
 from twinship.model.plan import Plan
 from twinship.model.request import CloneRequest, NewIds
 from twinship.operations.job import Job, Watch
 from twinship.operations.verb import Decision, Phase, Verdict
-from twinship.transfer.steps import Recheck, Replan
+from twinship.transfer.hold import GiveBack, HoldDisks
+from twinship.transfer.steps import Hosts, Recheck, Replan
 
 AT_ONCE = 4
 """Children that work at a time. (What is instant is bound by libvirt, copies by their slots.)"""
@@ -72,6 +74,8 @@ def plan_many(
             "request": first.spec["request"],
             "binding": _shared_binding(plans),
             "keep_going": keep_going,
+            "hold": first.spec["hold"],
+            "machine": first.spec["machine"],
             "clones": [
                 {"title": plan.title, "slots": list(plan.slots), "spec": _child(plan)}
                 for plan in plans
@@ -101,7 +105,7 @@ def _after(facts: CloneFacts, plan: Plan) -> CloneFacts:
 
 
 def _child(plan: Plan) -> dict[str, Any]:
-    return {**plan.spec, "child": True}
+    return {**plan.spec, "child": True, "hold": None}  # the parent holds the source for all
 
 
 def _shared_binding(plans: Sequence[Plan]) -> dict[str, str]:
@@ -116,6 +120,8 @@ def _shared_binding(plans: Sequence[Plan]) -> dict[str, str]:
 class ClonesVerb:
     """Makes many clones of one VM."""
 
+    hosts: Hosts
+    stall_s: float
     replan: Replan
     engine: Callable[[], Children]
     kind: str = "clones"
@@ -126,10 +132,17 @@ class ClonesVerb:
         return spec
 
     def phases(self, spec: dict[str, Any]) -> Sequence[Phase]:
-        """A look, then all of them."""
+        """A look, then all of them; a running source is held still meanwhile."""
+        look, clones = Recheck(spec=spec, replan=self.replan), _All(spec=spec, engine=self.engine)
+        held = held_of(spec)
+        if held is None:
+            return (look, clones)
+        freeze, hosts, stall_s = spec["hold"]["freeze"], self.hosts, self.stall_s
         return (
-            Recheck(spec=spec, replan=self.replan),
-            _All(spec=spec, engine=self.engine),
+            look,
+            HoldDisks(hosts=hosts, held=held, freeze=freeze, stall_s=stall_s),
+            clones,
+            GiveBack(hosts=hosts, held=held, stall_s=stall_s),
         )
 
     def reconcile(self, job: Job) -> Verdict:
@@ -151,7 +164,7 @@ class ClonesVerb:
             else:
                 error = dict(child.error) if child.error else None
                 failed.append({"name": child.spec["name"], "operation": child.id, "error": error})
-        return {"clones": made, "failed": failed}
+        return {"clones": made, "failed": failed, "source": source_felt(job.outcomes())}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

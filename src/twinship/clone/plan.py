@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import uuid as uuids
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from twinship.clone.checks import TABLE, CloneCase
-from twinship.clone.disks import SHARES, plan_disks
+from twinship.clone.disks import SHARES, DiskPlan, plan_disks
 from twinship.clone.facts import CloneFacts
 from twinship.clone.settings import settings_of, with_settings
 from twinship.domxml.document import parse, serialize
@@ -62,6 +63,8 @@ def plan_clone(facts: CloneFacts, request: CloneRequest, ids: NewIds) -> Plan:
         "dropped": list(planned.dropped),
         "uri": migration_uri(facts.address),
         "nvram": {"source": facts.summary.nvram, "path": nvram} if nvram else None,
+        "in_use": source.state.active,
+        "hold": _hold(facts, planned, ids),
         "carrier": {"name": f"twinship-carrier-{ids.carrier[:8]}", "uuid": ids.carrier},
         "machine": _carrier_machine(facts),
         "start": request.start,
@@ -81,7 +84,7 @@ def plan_clone(facts: CloneFacts, request: CloneRequest, ids: NewIds) -> Plan:
         estimate_s=None,
         domain_xml=(PlannedXml(name=name, host=host, xml=xml),) if xml else (),
         resources=(
-            f"read:vm/{source.uuid}",
+            f"vm/{source.uuid}" if spec["hold"] else f"read:vm/{source.uuid}",
             f"name/{host}/{name}",
             *(f"file/{host}/{disk['path']}" for disk in disks),
         ),
@@ -89,6 +92,39 @@ def plan_clone(facts: CloneFacts, request: CloneRequest, ids: NewIds) -> Plan:
         spec=spec,
         binding=binding,
     )
+
+
+def _hold(facts: CloneFacts, planned: DiskPlan, ids: NewIds) -> dict[str, Any] | None:
+    """What is held still of a running source while it is copied."""
+    source = facts.source
+    if not source.vm.state.active or not planned.made:
+        return None
+    by_target = {disk.target: disk for disk in source.disks}
+    made = {new["target"]: new for new in planned.made}
+    short = ids.carrier[:8]
+    return {
+        "freeze": source.agent_connected,
+        "disks": {
+            target: {
+                "path": new["source"],
+                "format": new["source_format"],
+                "backing": new["backing"],
+                "overlay": f"{new['source']}.twinship-{short}",
+                "pool": by_target[target].chain[0].pool,
+            }
+            for target, new in made.items()
+        },
+        "others": [disk.target for disk in source.disks if disk.target not in made],
+        "carrier": {
+            "name": f"twinship-carrier-{short}-back",
+            "uuid": _another_uuid(ids.carrier),
+        },
+    }
+
+
+def _another_uuid(uuid: str) -> str:
+    """A second one made of a random one."""
+    return str(uuids.uuid5(uuids.UUID(uuid), "back"))
 
 
 def _nvram_path(facts: CloneFacts, request: CloneRequest, name: str) -> str:
@@ -198,6 +234,9 @@ _STEP_TITLES: dict[str, Callable[[Mapping[str, Any]], str]] = {
 def _steps(spec: Mapping[str, Any]) -> list[Step]:
     host = spec["host"]
     steps = []
+    if spec["hold"]:
+        title = f"hold the disks of {spec['source']['name']} still"
+        steps.append(Step(id="hold", title=title, host=spec["source"]["host"]))
     for disk in spec["disks"]:
         title, size = _STEP_TITLES[disk["method"]](disk), disk["bytes"]
         steps.append(Step(id=f"volume:{disk['target']}", title=title, host=host, bytes=size))
@@ -210,6 +249,9 @@ def _steps(spec: Mapping[str, Any]) -> list[Step]:
             )
         )
     steps.append(Step(id="verify", title="check size and format of every copy", host=host))
+    if spec["hold"]:
+        title = f"put {spec['source']['name']} on its own disks again"
+        steps.append(Step(id="give-back", title=title, host=spec["source"]["host"]))
     steps.append(Step(id="define", title=f"define {spec['name']}", host=host))
     if spec["start"]:
         steps.append(Step(id="start", title=f"start {spec['name']}", host=host))
@@ -225,7 +267,8 @@ def _binding(facts: CloneFacts, name: str, disks: tuple[Mapping[str, Any], ...])
     }
     for disk in source.disks:
         bound[f"disk {disk.target}"] = ", ".join(
-            f"{layer.path} of {layer.length_bytes} bytes" for layer in disk.chain
+            layer.path if source.vm.state.active else f"{layer.path} of {layer.length_bytes} bytes"
+            for layer in disk.chain  # the file of a disk in use may grow
         )
     for new in disks:
         pool = next((p for p in facts.host.pools if p.name == new["pool"]), None)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from twinship.clone.disks import bases_of
 from twinship.clone.plan import definition
 from twinship.clone.reconcile import reconcile_clone
-from twinship.domxml.carrier import Carrier
+from twinship.domxml.carrier import Carrier, aligned
 from twinship.domxml.lineage import Base, with_bases
 from twinship.hypervisor import vms, volumes
 from twinship.hypervisor.connection import Connection
@@ -18,10 +18,27 @@ from twinship.model.errors import HypervisorError, TwinshipError
 from twinship.operations.job import Job
 from twinship.operations.verb import Phase, Verdict
 from twinship.transfer.carrier import FileCopy, carry_across, copy_on_host, end_carriers
+from twinship.transfer.hold import GiveBack, Held, HoldDisks
 from twinship.transfer.nvram import CopyNvram
 from twinship.transfer.steps import CreateVolume, Hosts, Recheck, Replan, explained
 from twinship.transfer.tail import copy_tail
 from twinship.transfer.verify import End, same_content, same_shape
+
+
+def held_of(spec: dict[str, Any]) -> Held | None:
+    """What is held still of a running source; None for one that is shut off."""
+    hold = spec.get("hold")
+    if hold is None:
+        return None
+    return Held(
+        host=spec["source"]["host"],
+        uuid=spec["source"]["uuid"],
+        name=spec["source"]["name"],
+        disks=hold["disks"],
+        others=tuple(hold["others"]),
+        carrier=hold["carrier"],
+        machine=spec["machine"],
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +60,12 @@ class CloneVerb:
         # One of many stands on what its parent has looked at.
         child = spec.get("child", False)
         phases: list[Phase] = [] if child else [Recheck(spec=spec, replan=self.replan)]
+        held = held_of(spec)
+        if held is not None:
+            freeze = spec["hold"]["freeze"]
+            phases.append(
+                HoldDisks(hosts=self.hosts, held=held, freeze=freeze, stall_s=self.stall_s)
+            )
         phases += [_volume(self.hosts, spec, disk) for disk in spec["disks"]]
         phases.append(_Copy(hosts=self.hosts, spec=spec, stall_s=self.stall_s))
         if spec["nvram"]:
@@ -56,6 +79,8 @@ class CloneVerb:
                 )
             )
         phases.append(_Verify(hosts=self.hosts, spec=spec))
+        if held is not None:
+            phases.append(GiveBack(hosts=self.hosts, held=held, stall_s=self.stall_s))
         phases.append(_Define(hosts=self.hosts, spec=spec))
         if spec["start"]:
             phases.append(_Start(hosts=self.hosts, spec=spec))
@@ -77,7 +102,31 @@ class CloneVerb:
             "started": outcomes.get("start", {}).get("started", False),
             "start_error": outcomes.get("start", {}).get("error"),
         }
-        return {"clones": [clone], "verified": outcomes["verify"]}
+        return {"clones": [clone], "verified": outcomes["verify"], "source": source_felt(outcomes)}
+
+
+def source_felt(outcomes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
+    """What a running source felt of it; None for one that was shut off."""
+    if "hold" not in outcomes:
+        return None
+    hold = outcomes["hold"]
+    return {
+        "frozen": hold["frozen"],
+        "pause_s": hold["seconds"],
+        "pause_guest_s": outcomes["give-back"]["pause_guest_s"],
+    }
+
+
+def _length(disk: dict[str, Any], outcomes: dict[str, dict[str, Any]]) -> int:
+    """The length of the file to copy: of one in use it is known once it stands still."""
+    return int(outcomes[f"volume:{disk['target']}"].get("length", disk["length"]))
+
+
+def _length_now(hosts: Hosts, spec: dict[str, Any], disk: dict[str, Any]) -> int:
+    found = volumes.find(hosts.connection(spec["source"]["host"]), disk["source"])
+    if found is None:
+        raise TwinshipError(f"{disk['source']} has gone", code="DISK_MISSING")
+    return found.length_bytes
 
 
 def _made(disk: dict[str, Any], outcomes: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -100,7 +149,7 @@ def _made(disk: dict[str, Any], outcomes: dict[str, dict[str, Any]]) -> dict[str
 
 def _volume(hosts: Hosts, spec: dict[str, Any], disk: dict[str, Any]) -> CreateVolume:
     container = disk["method"] in _WHOLE_FILE
-    overlay = disk["method"] == "overlay"
+    overlay, in_use = disk["method"] == "overlay", spec.get("in_use", False)
     return CreateVolume(
         hosts=hosts,
         host=spec["host"],
@@ -120,6 +169,7 @@ def _volume(hosts: Hosts, spec: dict[str, Any], disk: dict[str, Any]) -> CreateV
         title=f"create {disk['path']}",
         reflink_of=disk["source"],
         reflink_by=disk["reflink"],
+        capacity=(lambda: _length_now(hosts, spec, disk)) if in_use and container else None,
     )
 
 
@@ -142,17 +192,50 @@ class _Copy:
         disks = [disk for disk in spec["disks"] if _to_copy(disk, outcomes)]
         source = self.hosts.connection(spec["source"]["host"])
         target = self.hosts.connection(spec["host"])
+        lenses = self._lenses(source, disks, outcomes)
+        files = [_file_copy(disk, outcomes, lenses) for disk in disks]
         try:
-            self._carry(job, source, target, [_file_copy(disk) for disk in disks])
+            self._carry(job, source, target, files)
         except TwinshipError as error:
             raise explained(error, target, disks[0]["path"]) if disks else error from error
+        self._drop_lenses(source)
         copied = {}
         for disk in disks:
             if disk["method"] in _WHOLE_FILE:
-                copy_tail(source, disk["source"], target, disk["path"], disk["length"])
+                length = _length(disk, outcomes)
+                copy_tail(source, disk["source"], target, disk["path"], length)
             found = volumes.find(target, disk["path"])
             copied[disk["target"]] = found.allocated_bytes if found is not None else 0
         return {"disks": copied, "seconds": round(job.clock.monotonic() - began, 3)}
+
+    def _lenses(
+        self,
+        source: Connection,
+        disks: Sequence[dict[str, Any]],
+        outcomes: dict[str, dict[str, Any]],
+    ) -> dict[str, str]:
+        """Overlays to read a running VM's files through, where a carrier is to move with them."""
+        if not self.spec.get("in_use") or source.name == self.spec["host"]:
+            return {}
+        made = {}
+        for disk in disks:
+            container = disk["method"] in _WHOLE_FILE
+            path = self._lens(disk)
+            volumes.delete(source, path)  # what a process that died had made
+            found = volumes.find(source, disk["source"])
+            new = volumes.NewVolume(
+                pool=found.pool if found is not None else "",
+                name=path.rpartition("/")[2],
+                format="qcow2",
+                capacity_bytes=(aligned(_length(disk, outcomes)) if container else disk["virtual"]),
+                backing_path=disk["source"],
+                backing_format="raw" if container else disk["source_format"],
+            )
+            made[disk["target"]] = volumes.create(source, new)
+        return made
+
+    def _lens(self, disk: dict[str, Any]) -> str:
+        return f"{disk['source']}.{self.spec['carrier']['name']}"
 
     def _carry(
         self, job: Job, source: Connection, target: Connection, files: list[FileCopy]
@@ -181,6 +264,12 @@ class _Copy:
     def undo(self, job: Job) -> None:
         for host in dict.fromkeys((self.spec["source"]["host"], self.spec["host"])):
             end_carriers(self.spec["carrier"]["uuid"], self.hosts.connection(host))
+        self._drop_lenses(self.hosts.connection(self.spec["source"]["host"]))
+
+    def _drop_lenses(self, source: Connection) -> None:
+        if self.spec.get("in_use") and source.name != self.spec["host"]:
+            for disk in self.spec["disks"]:
+                volumes.delete(source, self._lens(disk))
 
     def leftover(self) -> str:
         return ""  # a carrier dies with our connection
@@ -194,14 +283,18 @@ def _to_copy(disk: dict[str, Any], outcomes: dict[str, dict[str, Any]]) -> bool:
     return disk["method"] != "reflink" or not reflinked
 
 
-def _file_copy(disk: dict[str, Any]) -> FileCopy:
+def _file_copy(
+    disk: dict[str, Any], outcomes: dict[str, dict[str, Any]], lenses: Mapping[str, str]
+) -> FileCopy:
     flatten = disk["method"] == "flatten"
     return FileCopy(
         source=disk["source"],
         destination=disk["path"],
-        length_bytes=disk["length"],
+        length_bytes=_length(disk, outcomes),
         flatten_to=disk["format"] if flatten else "",
+        source_format=disk["source_format"],
         backing=tuple((path, kind) for path, kind in disk["backing"]) if flatten else (),
+        through=lenses.get(disk["target"], ""),
     )
 
 
@@ -222,12 +315,14 @@ class _Verify:
         connection = self.hosts.connection(self.spec["host"])
         source = self.hosts.connection(self.spec["source"]["host"])
         digests = {}
+        outcomes = job.outcomes()
         for disk in self.spec["disks"]:
             container = disk["method"] in _WHOLE_FILE
+            length = _length(disk, outcomes)
             same_shape(
                 End(connection=connection, path=disk["path"]),
                 format=disk["format"],
-                length_bytes=disk["length"] if container else None,
+                length_bytes=length if container else None,
                 virtual_bytes=disk["virtual"],
                 backing_path=disk["source"] if disk["method"] == "overlay" else None,
             )
@@ -236,7 +331,7 @@ class _Verify:
                     job,
                     End(connection=source, path=disk["source"]),
                     End(connection=connection, path=disk["path"]),
-                    disk["length"],
+                    length,
                 )
         return {"digests": digests}
 

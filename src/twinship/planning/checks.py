@@ -44,7 +44,7 @@ class Check(Generic[F]):
 
 
 class CheckTable(Generic[F]):
-    """The rows of one verb. Modules add theirs by :meth:`row`, and tables join by ``+=``."""
+    """The rows of one verb. Modules add theirs by :meth:`row`, and tables :meth:`join`."""
 
     def __init__(self) -> None:
         self.rows: list[Check[F]] = []
@@ -55,12 +55,21 @@ class CheckTable(Generic[F]):
         """Decorates a function into a row of this table."""
 
         def add(ask: Callable[[F], Answer]) -> Callable[[F], Answer]:
-            if any(row.code == code for row in self.rows):
-                raise ValueError(f"two checks are called {code}")
-            self.rows.append(Check(code, severity, ask))
+            self._add(Check(code, severity, ask))
             return ask
 
         return add
+
+    def join(self, *families: CheckTable[F]) -> None:
+        """Takes over the rows of other tables, in their order."""
+        for family in families:
+            for row in family.rows:
+                self._add(row)
+
+    def _add(self, row: Check[F]) -> None:
+        if any(known.code == row.code for known in self.rows):
+            raise ValueError(f"two checks are called {row.code}")
+        self.rows.append(row)
 
     def run(self, facts: F) -> tuple[Finding, ...]:
         """All findings, the worst first, in the order of the table otherwise."""

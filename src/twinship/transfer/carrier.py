@@ -41,13 +41,17 @@ class FileCopy:
 
     ``flatten_to`` set: the guest's view is copied, in this format, over the given backing files;
     else the file itself, byte for byte (but for its tail, :mod:`twinship.transfer.tail`).
+    ``through`` set: an overlay over the file, which is read through it. Only so can a carrier that
+    moves have a file at the source that another QEMU reads: it would lock it for writing.
     """
 
     source: str
     destination: str
     length_bytes: int
     flatten_to: str = ""
+    source_format: str = ""
     backing: tuple[tuple[str, str], ...] = ()
+    through: str = ""
 
 
 Pair = tuple[Cargo, Cargo]
@@ -180,16 +184,16 @@ def _pairs(files: Sequence[FileCopy], *, most_slices: int, direct: bool) -> tupl
         if file.flatten_to:
             name = _disk_name(len(pairs))
             kind = file.flatten_to
-            pairs.append(
-                (
-                    Cargo(target=name, path=file.source, format=kind, backing=file.backing),
-                    Cargo(target=name, path=file.destination, format=kind),
-                )
-            )
+            there = Cargo(target=name, path=file.destination, format=kind)
+            if file.through:
+                pairs.append((_through(file, name, direct=False), there))
+            else:
+                here = Cargo(target=name, path=file.source, format=kind, backing=file.backing)
+                pairs.append((here, there))
             continue
         # QEMU opens a file past the page cache only if all of it, not the slice alone, is aligned.
         direct_here = direct and file.length_bytes % DIRECT_ALIGNMENT == 0
-        parts = slices(file.length_bytes, most_slices if direct_here else 1)
+        parts = slices(file.length_bytes, most_slices if direct_here and not file.through else 1)
         for offset, length in parts:
             name = _disk_name(len(pairs))
             here, there = (
@@ -203,8 +207,16 @@ def _pairs(files: Sequence[FileCopy], *, most_slices: int, direct: bool) -> tupl
                 )
                 for path in (file.source, file.destination)
             )
+            if file.through:
+                here = _through(file, name, direct=direct_here)
             pairs.append((here, there))
     return tuple(pairs)
+
+
+def _through(file: FileCopy, name: str, *, direct: bool) -> Cargo:
+    kind = file.source_format if file.flatten_to else "raw"
+    backing = ((file.source, kind), *(file.backing if file.flatten_to else ()))
+    return Cargo(target=name, path=file.through, format="qcow2", backing=backing, direct=direct)
 
 
 def _disk_name(number: int) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from twinship.hypervisor import volumes
@@ -65,7 +66,8 @@ class CreateVolume:
 
     Undone by deleting it, if it is ours. ``reflink_of`` is the file whose blocks it shall share:
     ``reflink_by`` "libvirt" asks the host, "here" the kernel of this machine. Where that is refused
-    the volume is made empty, and the outcome says why.
+    the volume is made empty, and the outcome says why. ``capacity``: tells the size, in bytes, of a
+    volume of which the plan cannot know it; the outcome has it as ``length``.
 
     libvirt cannot rename a volume, so it gets its final name at once. libvirt refuses a name that
     is there already: what this made is this operation's alone, and a file of somebody else is
@@ -80,6 +82,7 @@ class CreateVolume:
     title: str
     reflink_of: str = ""
     reflink_by: str = ""
+    capacity: Callable[[], int] | None = None
 
     def do(self, job: Job) -> dict[str, Any]:
         """Raises :class:`Conflict` (``VOLUME_EXISTS``) when something lies there already."""
@@ -87,14 +90,18 @@ class CreateVolume:
         if volumes.find(connection, self.path) is not None:
             raise self._taken()
         job.note(self.name, {"was_absent": True})
+        new = self.volume
+        if self.capacity is not None:
+            new = replace(new, capacity_bytes=self.capacity())
         try:
-            made = self._make(connection)
+            made = self._make(connection, new)
         except HypervisorError as error:
             if error.code == "VOLUME_EXISTS":
                 job.note(self.name, {"was_absent": False})
                 raise self._taken() from error
             raise
-        return made
+        known = {} if self.capacity is None else {"length": new.capacity_bytes}
+        return made | known
 
     def observe(self, job: Job) -> dict[str, Any] | None:
         """The volume, if it is there and is this operation's own."""
@@ -112,18 +119,18 @@ class CreateVolume:
         """The volume."""
         return f"volume {self.path} on {self.host}"
 
-    def _make(self, connection: Connection) -> dict[str, Any]:
+    def _make(self, connection: Connection, new: volumes.NewVolume) -> dict[str, Any]:
         refused = ""
         if self.reflink_by == "libvirt":
             try:
-                path = volumes.create_reflinked(connection, self.volume, self.reflink_of)
+                path = volumes.create_reflinked(connection, new, self.reflink_of)
             except HypervisorError as error:
                 if error.code in ("VOLUME_EXISTS", "STORAGE_FULL", "HOST_UNREACHABLE"):
                     raise
                 refused = error.cause or error.message
             else:
                 return {"path": path, "reflinked": True}
-        path = volumes.create(connection, self.volume)
+        path = volumes.create(connection, new)
         if self.reflink_by == "here":
             refused = reflink(self.reflink_of, path)
             if not refused:

@@ -7,7 +7,6 @@ from twinship.migrate.checks.case import MigrateCase
 from twinship.planning.checks import CheckTable
 
 TABLE: CheckTable[MigrateCase] = CheckTable()
-for _family in (state.ROWS, compute.ROWS, storage.ROWS, network.ROWS):
-    TABLE.rows += _family.rows
+TABLE.join(state.ROWS, compute.ROWS, storage.ROWS, network.ROWS)
 
 __all__ = ["TABLE", "MigrateCase"]

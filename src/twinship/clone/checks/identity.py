@@ -1,0 +1,102 @@
+"""Checks of a clone: who the clone is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from twinship.clone.checks.case import CloneCase
+from twinship.clone.settings import problems, settings_of
+from twinship.model.plan import Severity
+from twinship.planning import names
+from twinship.planning.checks import CheckTable, Problem
+
+ROWS: CheckTable[CloneCase] = CheckTable()
+
+
+@ROWS.row("CLONE_NAME_INVALID")
+def name_is_allowed(case: CloneCase) -> Problem | None:
+    """The new name must be one that libvirt and a file system take.
+
+    Source: libvirt's own rule (no slash, no newline), and 255 bytes for a file name.
+    """
+    why = names.problem(case.name)
+    if not why:
+        return None
+    return Problem(
+        f"{case.name[:60]!r} cannot be a VM's name: {why}",
+        hint="choose another name",
+        object="name",
+    )
+
+
+@ROWS.row("CLONE_NAME_TAKEN")
+def name_is_free(case: CloneCase) -> Problem | None:
+    """The new name must be free on the host."""
+    if case.name not in case.facts.names:
+        return None
+    free = names.free_clone_name(case.name, case.facts.names)
+    return Problem(
+        f"a VM named {case.name!r} is already on {case.facts.host.name}",
+        hint=f"choose another name, for example {free}",
+        object=f"vm/{case.name}",
+    )
+
+
+@ROWS.row("CLONE_UUID_TAKEN")
+def uuid_is_free(case: CloneCase) -> Problem | None:
+    """The new UUID must be free on the host."""
+    if case.uuid not in case.facts.uuids:
+        return None
+    return Problem(
+        f"the UUID {case.uuid} is already in use", hint="leave out --uuid", object="uuid"
+    )
+
+
+@ROWS.row("CLONE_MAC_COUNT")
+def macs_fit(case: CloneCase) -> Problem | None:
+    """No more MAC addresses than interfaces; fewer are filled up with random ones."""
+    given, there = len(case.request.macs), len(case.facts.summary.nics)
+    if given <= there:
+        return None
+    return Problem(
+        f"{given} MAC addresses are given, but the VM has {there} interfaces", object="mac"
+    )
+
+
+@ROWS.row("CLONE_MAC_TAKEN")
+def macs_are_free(case: CloneCase) -> Iterator[Problem]:
+    """A MAC address already used by a VM of the host would be on the link twice."""
+    given = [mac.lower() for mac in case.request.macs]
+    for mac in dict.fromkeys(given):
+        if mac in case.facts.macs:
+            yield Problem(f"the MAC address {mac} is already in use", object="mac")
+        elif given.count(mac) > 1:
+            yield Problem(f"the MAC address {mac} is given twice", object="mac")
+
+
+@ROWS.row("CLONE_SETTING")
+def settings_fit(case: CloneCase) -> Iterator[Problem]:
+    """What the clone shall have otherwise must fit what its definition says elsewhere."""
+    settings = settings_of(case.request, case.name)
+    for error in problems(case.facts.source.xml, settings):
+        why = f"{error.message}: {error.cause}" if error.cause else error.message
+        yield Problem(why, hint=error.hint, object=f"vm/{case.name}")
+
+
+@ROWS.row("TPM_STATE")
+def no_tpm_state(case: CloneCase) -> Problem | None:
+    """A TPM's state is identity: the clone begins with an empty TPM."""
+    if not case.facts.summary.tpm:
+        return None
+    return Problem(
+        "the VM has a TPM; its state cannot be cloned yet",
+        hint="remove the TPM from a copy of the definition, or wait for a version that can",
+        object="tpm",
+    )
+
+
+@ROWS.row("HOST_DEVICE", Severity.WARN)
+def host_devices_are_said(case: CloneCase) -> Iterator[Problem]:
+    """A passed-through device can be used by one running VM at a time."""
+    for device in case.facts.summary.hostdevs:
+        yield Problem(f"the clone names the same {device}: only one of the two can run at a time")

@@ -1,0 +1,109 @@
+"""Checks of a clone: the VM that is cloned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from twinship.clone.checks.case import CloneCase
+from twinship.domxml import read as domread
+from twinship.model.plan import Severity
+from twinship.model.request import CloneMode
+from twinship.model.vm import VmState
+from twinship.planning.checks import CheckTable, Problem
+
+ROWS: CheckTable[CloneCase] = CheckTable()
+
+
+@ROWS.row("VM_NOT_SHUT_OFF")
+def source_can_be_read(case: CloneCase) -> Problem | None:
+    """The source is shut off, running or paused; in between nothing can be held still."""
+    vm = case.facts.source.vm
+    if vm.state in (VmState.SHUT_OFF, VmState.RUNNING, VmState.PAUSED):
+        return None
+    return Problem(
+        f"{vm.label} is {vm.state.value.replace('_', ' ')}",
+        hint=f"twinship vm stop {vm.label}",
+        object=f"vm/{vm.name}",
+    )
+
+
+@ROWS.row("VM_BUSY")
+def source_has_no_other_job(case: CloneCase) -> Problem | None:
+    """libvirt gives a VM one job at a time: a move, a backup or a save has to end first."""
+    source = case.facts.source
+    if not source.job:
+        return None
+    return Problem(
+        f"{source.vm.label} is busy with a {source.job}",
+        hint="wait for it (virsh domjobinfo)",
+        object=f"vm/{source.vm.name}",
+    )
+
+
+@ROWS.row("VM_LIVE_DIFFERS")
+def runs_as_defined(case: CloneCase) -> Iterator[Problem]:
+    """The clone is made of the definition: a disk plugged in since would be missing in it."""
+    source = case.facts.source
+    if not source.live_xml or not source.inactive_xml:
+        return
+    live, defined = (
+        {disk.target: disk.path for disk in domread.disks(text) if disk.device == "disk"}
+        for text in (source.live_xml, source.inactive_xml)
+    )
+    for target in sorted(live.keys() | defined.keys()):
+        if live.get(target) != defined.get(target):
+            yield Problem(
+                f"disk {target} of the running VM is not the one of its definition",
+                hint="make the two equal (virsh attach-disk or detach-disk --config), or shut the "
+                "VM down first",
+                object=case.disk(target),
+            )
+
+
+@ROWS.row("CLONE_LINKED_RUNNING")
+def base_stands_still(case: CloneCase) -> Problem | None:
+    """A linked clone stands on its base's files, which a running VM goes on writing."""
+    if case.request.mode is not CloneMode.LINKED or not case.facts.source.vm.state.active:
+        return None
+    return Problem(
+        f"{case.facts.source.vm.label} is running: a linked clone would see its base change",
+        hint="clone it in full (--mode full), or shut it down first",
+        object=f"vm/{case.facts.source.vm.name}",
+    )
+
+
+@ROWS.row("GUEST_NOT_FROZEN", Severity.WARN)
+def guest_can_be_frozen(case: CloneCase) -> Problem | None:
+    """Without an agent that freezes its filesystems the guest's copy is as after a power cut.
+
+    All disks are of one instant either way.
+    """
+    source = case.facts.source
+    if source.vm.state is not VmState.RUNNING or source.agent_connected:
+        return None
+    return Problem(
+        "no guest agent answers: the clone's filesystems will be as after a power cut",
+        hint="start qemu-guest-agent in the guest, or shut it down first",
+        object=f"vm/{source.vm.name}",
+    )
+
+
+@ROWS.row("VM_MANAGED_SAVE", Severity.WARN)
+def no_saved_memory(case: CloneCase) -> Problem | None:
+    """A saved memory image stays with the source: the clone boots as after a power cut."""
+    if not case.facts.source.managed_save:
+        return None
+    return Problem(
+        "the source has a saved memory image; the clone starts without it, as after a power cut",
+        hint="start the source and shut it down properly first",
+        object=f"vm/{case.facts.source.vm.name}",
+    )
+
+
+@ROWS.row("VM_SNAPSHOTS", Severity.INFO)
+def snapshots_stay(case: CloneCase) -> Problem | None:
+    """libvirt's records of snapshots are the source's; the clone has none."""
+    count = case.facts.source.snapshots
+    if not count:
+        return None
+    return Problem(f"{count} snapshots of the source are not the clone's", object="snapshots")

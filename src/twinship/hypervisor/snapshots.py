@@ -1,0 +1,86 @@
+"""Snapshots: one moment of all disks of a running VM, and those a user made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import libvirt
+from lxml import etree
+
+from twinship.domxml.document import serialize
+from twinship.hypervisor.connection import Connection
+from twinship.hypervisor.translate import doing, translated
+from twinship.hypervisor.vms import need
+from twinship.model.errors import HostUnreachable
+
+
+def overlay_all(
+    connection: Connection,
+    uuid: str,
+    overlays: Mapping[str, str],
+    others: frozenset[str],
+    *,
+    freeze: bool,
+) -> bool:
+    """Puts an overlay over each of these disks of a running VM, all in one instant.
+
+    ``overlays`` is target to a new file, ``others`` the targets left alone. What was written until
+    then is in the files below, which nobody writes any more. ``freeze``: the guest agent flushes
+    and holds the guest's filesystems meanwhile (libvirt thaws them, whatever happens); whether that
+    worked. libvirt keeps no record of such a snapshot. All or nothing: raises
+    :class:`twinship.model.errors.HypervisorError` with the disks as they were.
+    """
+    xml = _overlay_xml(overlays, others)
+    flags = (
+        libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY
+        | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_NO_METADATA
+        | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_ATOMIC
+    )
+    domain = need(connection, uuid)
+    if freeze:
+        try:
+            domain.snapshotCreateXML(xml, flags | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_QUIESCE)
+        except libvirt.libvirtError as error:
+            # No agent, one that cannot freeze, or something the second try meets as well.
+            refused = translated(error, f"freeze the guest of VM {uuid}")
+            if isinstance(refused, HostUnreachable):
+                raise refused from error
+        else:
+            return True
+    with doing(f"hold the disks of VM {uuid} still on {connection.name}"):
+        domain.snapshotCreateXML(xml, flags)
+    return False
+
+
+def _overlay_xml(overlays: Mapping[str, str], others: frozenset[str]) -> str:
+    root = etree.Element("domainsnapshot")
+    disks = etree.SubElement(root, "disks")
+    for target, path in overlays.items():
+        disk = etree.SubElement(disks, "disk", name=target, snapshot="external", type="file")
+        etree.SubElement(disk, "driver", type="qcow2")
+        etree.SubElement(disk, "source", file=path)
+    for target in sorted(others):
+        etree.SubElement(disks, "disk", name=target, snapshot="no")
+    return serialize(root)
+
+
+def start_commit(connection: Connection, uuid: str, target: str) -> None:
+    """Begins to write a disk's topmost overlay back into the file right below it.
+
+    :func:`twinship.hypervisor.jobs.copy_state` follows it; once it is ready, :func:`pivot` puts the
+    VM on that file again. One that is under way already is left as it is.
+    """
+    flags = libvirt.VIR_DOMAIN_BLOCK_COMMIT_ACTIVE | libvirt.VIR_DOMAIN_BLOCK_COMMIT_SHALLOW
+    domain = need(connection, uuid)
+    try:
+        if domain.blockJobInfo(target, 0):
+            return
+        domain.blockCommit(target, None, None, 0, flags)
+    except libvirt.libvirtError as error:
+        raise translated(error, f"take disk {target} back on {connection.name}") from error
+
+
+def pivot(connection: Connection, uuid: str, target: str) -> None:
+    """Ends a commit that is ready: from here on the VM is on the file below."""
+    with doing(f"put the VM on disk {target} again on {connection.name}"):
+        need(connection, uuid).blockJobAbort(target, libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT)
