@@ -19,7 +19,7 @@ pytestmark = pytest.mark.host
 
 def cloned(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     """The first clone of a command's JSON."""
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stderr + done.stdout
     made: dict[str, Any] = json.loads(done.stdout)["result"]["clones"][0]
     return made
 

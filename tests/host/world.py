@@ -213,7 +213,8 @@ class World:
             for name, state in self.vms(host).items():
                 if state != "shut off":
                     host.run(["virsh", "-q", "destroy", "--domain", name], check=False)
-                host.run(["virsh", "-q", "undefine", "--keep-nvram", name], check=False)
+                undefine = ["virsh", "-q", "undefine", "--keep-nvram", "--snapshots-metadata"]
+                host.run([*undefine, "--domain", name], check=False)
             for pool in self.pools(host) - {"default"}:
                 host.run(["virsh", "-q", "pool-destroy", pool], check=False)
                 host.run(["virsh", "-q", "pool-undefine", pool], check=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -25,7 +25,7 @@ from twinship.clone.facts import CloneFacts
 from twinship.clone.plan import plan_clone
 from twinship.model.plan import Finding, Severity
 from twinship.model.request import CloneMode, CloneRequest, DiskChoice, DiskWay
-from twinship.model.vm import VmState
+from twinship.model.vm import SnapshotFacts, VmState
 
 BLOCK, WARN, INFO = Severity.BLOCK, Severity.WARN, Severity.INFO
 WEB = a_vm("web").with_disk().with_nic()
@@ -52,6 +52,10 @@ class Speaks:
 
 def disk_request(target: str, way: DiskWay = DiskWay.AUTO, path: str = "") -> CloneRequest:
     return clone_request(disks=(DiskChoice(target=target, way=way, path=path),))
+
+
+def a_snapshot(**disks: str) -> SnapshotFacts:
+    return SnapshotFacts(name="before", running=False, disks=disks, xml="<domain/>")
 
 
 CASES: dict[str, tuple[Speaks, ...]] = {
@@ -121,6 +125,36 @@ CASES: dict[str, tuple[Speaks, ...]] = {
         ),
     ),
     "GUEST_NOT_FROZEN": (Speaks(WARN, "power cut", vm=WEB.running(), silent_vm=AGENT),),
+    "SNAPSHOT_DISKS": (
+        Speaks(BLOCK, "does not hold disk vda", also={"snapshot": a_snapshot()}),
+        Speaks(BLOCK, "not what it was", also={"snapshot": a_snapshot(vda="external")}),
+        Speaks(
+            BLOCK,
+            "no snapshot is inside",
+            vm=a_vm("web").with_disk(format="raw"),
+            also={"snapshot": a_snapshot(vda="internal")},
+        ),
+    ),
+    "SNAPSHOT_INTERNAL": (
+        Speaks(
+            BLOCK,
+            "no overlay",
+            request=clone_request(mode=CloneMode.LINKED),
+            also={"snapshot": a_snapshot(vda="internal")},
+        ),
+        Speaks(
+            BLOCK,
+            "its snapshot needs",
+            vm=a_vm().with_disk(backing=(f"{IMAGES}/base.qcow2",)),
+            request=clone_request(mode=CloneMode.FULL),
+            also={"snapshot": a_snapshot(vda="internal")},
+        ),
+    ),
+    "SNAPSHOT_OF_RUNNING": (
+        Speaks(
+            WARN, "power cut", also={"snapshot": replace(a_snapshot(vda="internal"), running=True)}
+        ),
+    ),
     "VM_MANAGED_SAVE": (Speaks(WARN, "saved memory", vm=WEB.having(managed_save=True)),),
     "VM_SNAPSHOTS": (Speaks(INFO, "3 snapshots", vm=WEB.having(snapshots=3)),),
     "DISK_UNREADABLE": (
@@ -301,3 +335,16 @@ def test_a_usual_vm_on_a_usual_host_has_nothing_to_be_said() -> None:
 
 def findings(facts: CloneFacts, request: CloneRequest) -> tuple[Finding, ...]:
     return plan_clone(facts, request, new_ids(len(facts.summary.nics))).checks
+
+
+def test_the_file_an_external_snapshot_left_stands_still_though_the_vm_runs() -> None:
+    path = WEB.facts().disks[0].path
+    vm, overlay = WEB.running(), "/over.qcow2"
+    external, internal = (
+        a_clone_of(vm, snapshot=a_snapshot(vda=kind), chains={"vda": (overlay, path)})
+        for kind in ("external", "internal")
+    )
+
+    assert not external.in_use
+    assert internal.in_use
+    assert not findings(external, clone_request(mode=CloneMode.LINKED))

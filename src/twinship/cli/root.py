@@ -18,8 +18,11 @@ from twinship.model.errors import TwinshipError
 COMMANDS: dict[str, tuple[str, str]] = {
     "host": ("twinship.cli.hosts:host", "Hosts: add, list, show, check, remove."),
     "vm": ("twinship.cli.vms:vm", "VMs of all hosts: list, show, start, stop, console, delete."),
-    "clone": ("twinship.cli.moving:clone", "Copy a VM, with an identity of its own."),
-    "migrate": ("twinship.cli.moving:migrate", "Move a VM to another host, running or shut off."),
+    "clone": ("twinship.cli.cloning:clone", "Copy a VM, with an identity of its own."),
+    "migrate": (
+        "twinship.cli.migrating:migrate",
+        "Move a VM to another host, running or shut off.",
+    ),
     "operation": ("twinship.cli.operations:operation", "What was done, is under way, or stuck."),
     "doctor": ("twinship.cli.doctor:doctor", "Find what is nobody's on all hosts, and mend it."),
     "database": ("twinship.cli.database:database", "Back up, restore and check the database."),

@@ -98,6 +98,7 @@ def _spec(
     assert top is not None
     assert top.header is not None
     seen = top.path in facts.seen_here
+    moment = facts.snapshot.disks.get(disk.target, "") if facts.snapshot is not None else ""
     method, against = climb(
         LadderCase(
             disk=disk,
@@ -105,6 +106,7 @@ def _spec(
             seen_here=seen,
             no_reflink=facts.no_reflink.get(top.path, ""),
             across=facts.across,
+            snapshot=moment,
         )
     )
     chain = disk.chain if method == "flatten" else disk.chain[:1]
@@ -118,6 +120,7 @@ def _spec(
         "format": "qcow2" if overlay else top.header.format,
         "source_format": top.header.format,
         "method": method,
+        "back_to": moment == "internal",
         "reflink": ("here" if seen else "libvirt") if method == "reflink" else "",
         "why_not_faster": against,
         "bytes": 0 if overlay else sum(layer.allocated_bytes for layer in chain),

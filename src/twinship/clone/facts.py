@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from twinship.domxml.read import DomainSummary
 from twinship.model.host import HostFacts
-from twinship.model.vm import VmFacts
+from twinship.model.vm import SnapshotFacts, VmFacts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +18,9 @@ class CloneFacts:
     where the source's QEMU reaches it. ``names`` and ``uuids`` are those of all VMs there, ``macs``
     all their addresses; ``files`` the names in each pool the clone may write to; ``there`` the
     files, by path, that the request names and that are there. Of the source's files ``seen_here``
-    are those this process sees itself, and ``no_reflink`` says why one cannot be reflinked.
+    are those this process sees itself, and ``no_reflink`` says why one cannot be reflinked. With a
+    ``snapshot``, ``source`` has the definition and the disks of that moment; ``chains``
+    are the files of its disks as they are now, by target.
     """
 
     host: HostFacts
@@ -31,5 +33,16 @@ class CloneFacts:
     there: frozenset[str] = frozenset()
     seen_here: frozenset[str] = frozenset()
     no_reflink: Mapping[str, str] = field(default_factory=dict)
+    snapshot: SnapshotFacts | None = None
+    chains: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     across: bool = False
     address: str = ""
+
+    @property
+    def in_use(self) -> bool:
+        """Whether the files to copy are written while they are copied.
+
+        Those an external snapshot left behind are not: they are what an overlay is based on.
+        """
+        kinds = set(self.snapshot.disks.values()) if self.snapshot is not None else {"internal"}
+        return self.source.vm.state.active and "internal" in kinds

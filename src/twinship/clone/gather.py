@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from twinship.clone.disks import choice_of, way_of
 from twinship.clone.facts import CloneFacts
 from twinship.domxml import read as domread
-from twinship.hypervisor import hosts, vms, volumes
+from twinship.hypervisor import hosts, snapshots, vms, volumes
 from twinship.hypervisor.connection import Connection
 from twinship.model.host import HostFacts, data_address
 from twinship.model.request import CloneRequest, DiskWay
-from twinship.model.vm import VmFacts
+from twinship.model.vm import SnapshotFacts, VmFacts
 from twinship.transfer import reflink
 
 
@@ -18,7 +20,10 @@ def gather(source: Connection, target: Connection, uuid: str, request: CloneRequ
 
     Raises what reading raises.
     """
-    vm = vms.facts(source, uuid)
+    vm = now = vms.facts(source, uuid)
+    snapshot = snapshots.read(source, uuid, request.snapshot) if request.snapshot else None
+    if snapshot is not None:
+        vm = _then(source, now, snapshot)
     host = hosts.facts(target)
     across = target.name != source.name
     pools = _pools(vm, host, request)
@@ -39,9 +44,22 @@ def gather(source: Connection, target: Connection, uuid: str, request: CloneRequ
         ),
         seen_here=frozenset(seen),
         no_reflink=refused,
+        snapshot=snapshot,
+        chains={disk.target: tuple(layer.path for layer in disk.chain) for disk in now.disks},
         across=across,
         address=data_address(target.record, host.hostname) if across else "",
     )
+
+
+def _then(connection: Connection, now: VmFacts, snapshot: SnapshotFacts) -> VmFacts:
+    """The VM with the definition and the disks of a snapshot."""
+    disks = tuple(
+        replace(disk, chain=volumes.chain(connection, disk.path, disk.format))
+        if disk.source_type == "file"
+        else disk
+        for disk in domread.disks(snapshot.xml)
+    )
+    return replace(now, inactive_xml=snapshot.xml, disks=disks)
 
 
 def _pools(vm: VmFacts, host: HostFacts, request: CloneRequest) -> set[str]:

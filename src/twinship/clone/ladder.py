@@ -28,6 +28,7 @@ class LadderCase:
     seen_here: bool
     no_reflink: str
     across: bool = False
+    snapshot: str = ""
 
     @property
     def based(self) -> bool:
@@ -76,6 +77,8 @@ def _reflink(case: LadderCase) -> Refusal | None:
 
 
 def _overlay(case: LadderCase) -> Refusal | None:
+    if case.snapshot == "internal":
+        return Refusal("SNAPSHOT", "the moment is inside the file, not what the file shows")
     if case.mode is not CloneMode.LINKED:
         return Refusal("NOT_ASKED", "it would depend on the source's file: --mode linked")
     if case.across:

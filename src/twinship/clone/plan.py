@@ -49,7 +49,12 @@ def plan_clone(facts: CloneFacts, request: CloneRequest, ids: NewIds) -> Plan:
     spec: dict[str, Any] = {
         "schema": SCHEMA,
         "host": host,
-        "source": {"host": source.host, "name": source.name, "uuid": source.uuid},
+        "source": {
+            "host": source.host,
+            "name": source.name,
+            "uuid": source.uuid,
+            "active": source.state.active,
+        },
         "mode": request.mode.value,
         "name": name,
         "uuid": uuid,
@@ -63,7 +68,8 @@ def plan_clone(facts: CloneFacts, request: CloneRequest, ids: NewIds) -> Plan:
         "dropped": list(planned.dropped),
         "uri": migration_uri(facts.address),
         "nvram": {"source": facts.summary.nvram, "path": nvram} if nvram else None,
-        "in_use": source.state.active,
+        "in_use": facts.in_use,
+        "snapshot": request.snapshot,
         "hold": _hold(facts, planned, ids),
         "carrier": {"name": f"twinship-carrier-{ids.carrier[:8]}", "uuid": ids.carrier},
         "machine": _carrier_machine(facts),
@@ -97,7 +103,7 @@ def plan_clone(facts: CloneFacts, request: CloneRequest, ids: NewIds) -> Plan:
 def _hold(facts: CloneFacts, planned: DiskPlan, ids: NewIds) -> dict[str, Any] | None:
     """What is held still of a running source while it is copied."""
     source = facts.source
-    if not source.vm.state.active or not planned.made:
+    if not facts.in_use or not planned.made:
         return None
     by_target = {disk.target: disk for disk in source.disks}
     made = {new["target"]: new for new in planned.made}
@@ -211,6 +217,7 @@ def _asked(request: CloneRequest) -> dict[str, Any]:
         "nics": [list(nic) for nic in request.nics],
         "hostname": request.hostname,
         "ssh_keys": list(request.ssh_keys),
+        "snapshot": request.snapshot,
         "start": request.start,
         "rate": request.rate,
         "verify": request.verify,
@@ -249,6 +256,9 @@ def _steps(spec: Mapping[str, Any]) -> list[Step]:
             )
         )
     steps.append(Step(id="verify", title="check size and format of every copy", host=host))
+    if any(disk["back_to"] for disk in spec["disks"]):
+        title = f"go back to snapshot {spec['snapshot']} in the copies"
+        steps.append(Step(id="back", title=title, host=host))
     if spec["hold"]:
         title = f"put {spec['source']['name']} on its own disks again"
         steps.append(Step(id="give-back", title=title, host=spec["source"]["host"]))
@@ -267,7 +277,7 @@ def _binding(facts: CloneFacts, name: str, disks: tuple[Mapping[str, Any], ...])
     }
     for disk in source.disks:
         bound[f"disk {disk.target}"] = ", ".join(
-            layer.path if source.vm.state.active else f"{layer.path} of {layer.length_bytes} bytes"
+            layer.path if facts.in_use else f"{layer.path} of {layer.length_bytes} bytes"
             for layer in disk.chain  # the file of a disk in use may grow
         )
     for new in disks:

@@ -9,9 +9,10 @@ from typing import Any
 from twinship.clone.disks import bases_of
 from twinship.clone.plan import definition
 from twinship.clone.reconcile import reconcile_clone
-from twinship.domxml.carrier import Carrier, aligned
+from twinship.domxml.carrier import Cargo, Carrier, aligned, carrier_xml
+from twinship.domxml.carrier import End as Side
 from twinship.domxml.lineage import Base, with_bases
-from twinship.hypervisor import vms, volumes
+from twinship.hypervisor import snapshots, vms, volumes
 from twinship.hypervisor.connection import Connection
 from twinship.inventory.lineage import fingerprint
 from twinship.model.errors import HypervisorError, TwinshipError
@@ -79,6 +80,8 @@ class CloneVerb:
                 )
             )
         phases.append(_Verify(hosts=self.hosts, spec=spec))
+        if any(disk["back_to"] for disk in spec["disks"]):
+            phases.append(_GoBack(hosts=self.hosts, spec=spec))
         if held is not None:
             phases.append(GiveBack(hosts=self.hosts, held=held, stall_s=self.stall_s))
         phases.append(_Define(hosts=self.hosts, spec=spec))
@@ -215,7 +218,7 @@ class _Copy:
         outcomes: dict[str, dict[str, Any]],
     ) -> dict[str, str]:
         """Overlays to read a running VM's files through, where a carrier is to move with them."""
-        if not self.spec.get("in_use") or source.name == self.spec["host"]:
+        if not self.spec["source"].get("active") or source.name == self.spec["host"]:
             return {}
         made = {}
         for disk in disks:
@@ -267,7 +270,7 @@ class _Copy:
         self._drop_lenses(self.hosts.connection(self.spec["source"]["host"]))
 
     def _drop_lenses(self, source: Connection) -> None:
-        if self.spec.get("in_use") and source.name != self.spec["host"]:
+        if self.spec["source"].get("active") and source.name != self.spec["host"]:
             for disk in self.spec["disks"]:
                 volumes.delete(source, self._lens(disk))
 
@@ -346,6 +349,51 @@ class _Verify:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _GoBack:
+    """Makes the copies what they were at an internal snapshot; the source is not touched."""
+
+    hosts: Hosts
+    spec: dict[str, Any]
+    name: str = "back"
+    title: str = "go back to the snapshot in the copies"
+
+    def do(self, job: Job) -> dict[str, Any]:
+        connection = self.hosts.connection(self.spec["host"])
+        disks = [disk for disk in self.spec["disks"] if disk["back_to"]]
+        cargo = tuple(
+            Cargo(
+                target=disk["target"],
+                path=disk["path"],
+                format=disk["format"],
+                backing=tuple((path, kind) for path, kind in disk["backing"]),
+            )
+            for disk in disks
+        )
+        carrier = _carrier(self.spec)
+        xml = carrier_xml(carrier, cargo, Side.SOURCE)
+        targets = frozenset(disk["target"] for disk in disks)
+        snapshots.go_back(connection, xml, self.spec["snapshot"], targets)
+        return {}
+
+    def observe(self, job: Job) -> dict[str, Any] | None:
+        return None  # only an operation that goes back is taken over here
+
+    def undo(self, job: Job) -> None:
+        snapshots.forget(self.hosts.connection(self.spec["host"]), self.spec["carrier"]["uuid"])
+
+    def leftover(self) -> str:
+        return f"VM {self.spec['carrier']['name']} on {self.spec['host']}"
+
+
+def _definition_of(origin: Connection, spec: dict[str, Any]) -> str:
+    """What the clone is made of: the source's definition, or that of its snapshot."""
+    uuid = spec["source"]["uuid"]
+    if spec["snapshot"]:
+        return snapshots.read(origin, uuid, spec["snapshot"]).xml
+    return vms.inactive_xml(origin, uuid)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Define:
     """Makes the clone a VM: the last thing that can fail, and from then on there is no way back."""
 
@@ -359,7 +407,7 @@ class _Define:
         if vms.state(connection, self.spec["uuid"]) is None:
             job.raise_if_cancelled()
             origin = self.hosts.connection(self.spec["source"]["host"])
-            xml = vms.inactive_xml(origin, self.spec["source"]["uuid"])
+            xml = _definition_of(origin, self.spec)
             vms.define(connection, with_bases(definition(xml, self.spec), self._bases(connection)))
         job.no_way_back()
         return {}

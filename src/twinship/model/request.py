@@ -64,6 +64,7 @@ class CloneRequest:
     clone shall be on, empty for the source's. ``nvram`` is the path of the clone's firmware
     variables, empty for ours. ``full_allocation``: files take all their space at once. ``vcpus``
     and ``memory_bytes`` 0: as the source. ``nics``: index, ``network`` or ``bridge``, and its name.
+    ``snapshot``: the moment to clone, empty for now.
     ``hostname`` ("auto": made of the VM's name) and ``ssh_keys`` (root's) reach guests with systemd
     252 or later.
     """
@@ -83,6 +84,7 @@ class CloneRequest:
     nics: tuple[tuple[int, str, str], ...] = ()
     hostname: str = ""
     ssh_keys: tuple[str, ...] = ()
+    snapshot: str = ""
     start: bool = False
     rate: int = 0
     verify: bool = False

@@ -151,6 +151,21 @@ class VmFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotFacts:
+    """A snapshot that libvirt keeps of a VM.
+
+    ``disks`` is target to ``internal`` (inside the qcow2 file) or ``external`` (the file was left
+    for an overlay); others are not part of it. ``running``: the VM ran at that moment. ``xml`` is
+    the VM's definition of then; it holds secrets.
+    """
+
+    name: str
+    running: bool
+    disks: dict[str, str]
+    xml: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VmAnswer:
     """One host's part of ``vm list``: its VMs, or the reason why there are none to show."""
 

@@ -44,7 +44,7 @@ def source_has_no_other_job(case: CloneCase) -> Problem | None:
 def runs_as_defined(case: CloneCase) -> Iterator[Problem]:
     """The clone is made of the definition: a disk plugged in since would be missing in it."""
     source = case.facts.source
-    if not source.live_xml or not source.inactive_xml:
+    if not source.live_xml or not source.inactive_xml or case.facts.snapshot is not None:
         return
     live, defined = (
         {disk.target: disk.path for disk in domread.disks(text) if disk.device == "disk"}
@@ -63,7 +63,7 @@ def runs_as_defined(case: CloneCase) -> Iterator[Problem]:
 @ROWS.row("CLONE_LINKED_RUNNING")
 def base_stands_still(case: CloneCase) -> Problem | None:
     """A linked clone stands on its base's files, which a running VM goes on writing."""
-    if case.request.mode is not CloneMode.LINKED or not case.facts.source.vm.state.active:
+    if case.request.mode is not CloneMode.LINKED or not case.facts.in_use:
         return None
     return Problem(
         f"{case.facts.source.vm.label} is running: a linked clone would see its base change",
@@ -79,7 +79,8 @@ def guest_can_be_frozen(case: CloneCase) -> Problem | None:
     All disks are of one instant either way.
     """
     source = case.facts.source
-    if source.vm.state is not VmState.RUNNING or source.agent_connected:
+    running = source.vm.state is VmState.RUNNING and case.facts.in_use
+    if not running or source.agent_connected:
         return None
     return Problem(
         "no guest agent answers: the clone's filesystems will be as after a power cut",
@@ -107,3 +108,67 @@ def snapshots_stay(case: CloneCase) -> Problem | None:
     if not count:
         return None
     return Problem(f"{count} snapshots of the source are not the clone's", object="snapshots")
+
+
+@ROWS.row("SNAPSHOT_DISKS")
+def snapshot_has_the_disks(case: CloneCase) -> Iterator[Problem]:
+    """Every disk that is copied must be in the snapshot, and its moment still be there.
+
+    An external snapshot's moment is the file that was left for an overlay. Committed since, it
+    would be another moment: it has to lie below the disk's topmost file.
+    """
+    snapshot = case.facts.snapshot
+    if snapshot is None:
+        return
+    for disk in case.copied:
+        kind = snapshot.disks.get(disk.target, "")
+        place = case.disk(disk.target)
+        if not kind:
+            yield Problem(
+                f"snapshot {snapshot.name!r} does not hold disk {disk.target}",
+                hint=f"leave it out: --disk {disk.target}=drop",
+                object=place,
+            )
+        elif kind == "external" and disk.path not in case.facts.chains.get(disk.target, ())[1:]:
+            yield Problem(
+                f"the file of disk {disk.target} is not what it was at snapshot {snapshot.name!r}",
+                hint="it was committed or replaced since",
+                object=place,
+            )
+        elif kind == "internal" and disk.format != "qcow2":
+            yield Problem(
+                f"disk {disk.target} is {disk.format}: no snapshot is inside it", object=place
+            )
+
+
+@ROWS.row("SNAPSHOT_INTERNAL")
+def internal_snapshots_are_copied_whole(case: CloneCase) -> Iterator[Problem]:
+    """A moment inside a file is reached in a copy of that file, with what it is based on."""
+    snapshot = case.facts.snapshot
+    if snapshot is None or "internal" not in snapshot.disks.values():
+        return
+    if case.request.mode is CloneMode.LINKED:
+        yield Problem(
+            f"snapshot {snapshot.name!r} is inside the disk's file: no overlay can stand on it",
+            hint="clone it in full (--mode full)",
+        )
+    alone = case.request.mode is CloneMode.FULL or case.facts.across
+    for disk in case.copied:
+        if alone and len(disk.chain) > 1 and snapshot.disks.get(disk.target) == "internal":
+            yield Problem(
+                f"disk {disk.target} is based on another file, which its snapshot needs",
+                hint="clone it on its host with --mode auto, and flatten the clone then",
+                object=case.disk(disk.target),
+            )
+
+
+@ROWS.row("SNAPSHOT_OF_RUNNING", Severity.WARN)
+def memory_is_not_cloned(case: CloneCase) -> Problem | None:
+    """A snapshot of a running VM is taken without its memory."""
+    snapshot = case.facts.snapshot
+    if snapshot is None or not snapshot.running:
+        return None
+    return Problem(
+        f"the VM ran at snapshot {snapshot.name!r}: the clone starts as after a power cut",
+        object=f"vm/{case.facts.source.vm.name}",
+    )
