@@ -1,0 +1,237 @@
+"""The disks of a clone: their volumes, the copy, and whether it is one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from twinship.domxml.carrier import Carrier, aligned
+from twinship.hypervisor import volumes
+from twinship.hypervisor.connection import Connection
+from twinship.model.errors import TwinshipError
+from twinship.operations.job import Job
+from twinship.transfer.carrier import FileCopy, carry_across, copy_on_host, end_carriers
+from twinship.transfer.steps import CreateVolume, Hosts, explained
+from twinship.transfer.tail import copy_tail
+from twinship.transfer.verify import End, same_content, same_shape
+
+
+def volume_phase(hosts: Hosts, spec: dict[str, Any], disk: dict[str, Any]) -> CreateVolume:
+    """The phase that makes the file of a disk."""
+    container = disk["method"] in WHOLE_FILE
+    overlay, in_use = disk["method"] == "overlay", spec.get("in_use", False)
+    return CreateVolume(
+        hosts=hosts,
+        host=spec["host"],
+        path=disk["path"],
+        volume=volumes.NewVolume(
+            pool=disk["pool"],
+            name=disk["file"],
+            format="raw" if container else disk["format"],
+            capacity_bytes=disk["length"] if container else disk["virtual"],
+            compat="" if container else disk["compat"],
+            cluster_bytes=0 if container else disk["cluster"],
+            backing_path=disk["source"] if overlay else "",
+            backing_format=disk["source_format"] if overlay else "",
+            allocate=disk["allocate"] and not overlay,
+        ),
+        name=f"volume:{disk['target']}",
+        title=f"create {disk['path']}",
+        reflink_of=disk["source"],
+        reflink_by=disk["reflink"],
+        capacity=(lambda: _length_now(hosts, spec, disk)) if in_use and container else None,
+    )
+
+
+WHOLE_FILE = frozenset({"reflink", "carrier"})
+
+
+def length_of(disk: dict[str, Any], outcomes: dict[str, dict[str, Any]]) -> int:
+    """The length of the file to copy: of one in use it is known once it stands still."""
+    return int(outcomes[f"volume:{disk['target']}"].get("length", disk["length"]))
+
+
+def _length_now(hosts: Hosts, spec: dict[str, Any], disk: dict[str, Any]) -> int:
+    found = volumes.find(hosts.connection(spec["source"]["host"]), disk["source"])
+    if found is None:
+        raise TwinshipError(f"{disk['source']} has gone", code="DISK_MISSING")
+    return found.length_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyDisks:
+    """Copies all disks at once, by one carrier."""
+
+    hosts: Hosts
+    spec: dict[str, Any]
+    stall_s: float
+    name: str = "copy"
+    title: str = "copy the disks"
+
+    def do(self, job: Job) -> dict[str, Any]:
+        """The bytes that each target takes on disk, and how long it took."""
+        spec, began = self.spec, job.clock.monotonic()
+        outcomes = job.outcomes()
+        disks = [disk for disk in spec["disks"] if _to_copy(disk, outcomes)]
+        source = self.hosts.connection(spec["source"]["host"])
+        target = self.hosts.connection(spec["host"])
+        lenses = self._lenses(source, disks, outcomes)
+        files = [_file_copy(disk, outcomes, lenses) for disk in disks]
+        try:
+            self._carry(job, source, target, files)
+        except TwinshipError as error:
+            raise explained(error, target, disks[0]["path"]) if disks else error from error
+        self._drop_lenses(source)
+        copied = {}
+        for disk in disks:
+            if disk["method"] in WHOLE_FILE:
+                length = length_of(disk, outcomes)
+                copy_tail(source, disk["source"], target, disk["path"], length)
+            found = volumes.find(target, disk["path"])
+            copied[disk["target"]] = found.allocated_bytes if found is not None else 0
+        return {"disks": copied, "seconds": round(job.clock.monotonic() - began, 3)}
+
+    def _lenses(
+        self,
+        source: Connection,
+        disks: Sequence[dict[str, Any]],
+        outcomes: dict[str, dict[str, Any]],
+    ) -> dict[str, str]:
+        """Overlays to read a running VM's files through, where a carrier is to move with them."""
+        if not self.spec["source"].get("active") or source.name == self.spec["host"]:
+            return {}
+        made = {}
+        for disk in disks:
+            container = disk["method"] in WHOLE_FILE
+            path = self._lens(disk)
+            volumes.delete(source, path)  # what a process that died had made
+            found = volumes.find(source, disk["source"])
+            size = aligned(length_of(disk, outcomes)) if container else disk["virtual"]
+            new = volumes.NewVolume(
+                pool=found.pool if found is not None else "",
+                name=path.rpartition("/")[2],
+                format="qcow2",
+                capacity_bytes=size,
+                backing_path=disk["source"],
+                backing_format="raw" if container else disk["source_format"],
+            )
+            made[disk["target"]] = volumes.create(source, new)
+        return made
+
+    def _lens(self, disk: dict[str, Any]) -> str:
+        return f"{disk['source']}.{self.spec['carrier']['name']}"
+
+    def _carry(
+        self, job: Job, source: Connection, target: Connection, files: list[FileCopy]
+    ) -> None:
+        spec, carrier = self.spec, carrier_of(self.spec)
+        if not files:
+            return
+        if source.name == target.name:
+            rate, stall_s = spec["rate"], self.stall_s
+            copy_on_host(job, target, carrier, files, rate=rate, stall_s=stall_s)
+            return
+        carry_across(
+            job,
+            source,
+            target,
+            carrier,
+            files,
+            uri=spec["uri"],
+            rate=spec["rate"],
+            stall_s=self.stall_s,
+        )
+
+    def observe(self, job: Job) -> dict[str, Any] | None:
+        """How far it got is not known: copied again."""
+        return None
+
+    def undo(self, job: Job) -> None:
+        """Ends the carriers and drops what they read through."""
+        for host in dict.fromkeys((self.spec["source"]["host"], self.spec["host"])):
+            end_carriers(self.spec["carrier"]["uuid"], self.hosts.connection(host))
+        self._drop_lenses(self.hosts.connection(self.spec["source"]["host"]))
+
+    def _drop_lenses(self, source: Connection) -> None:
+        if self.spec["source"].get("active") and source.name != self.spec["host"]:
+            for disk in self.spec["disks"]:
+                volumes.delete(source, self._lens(disk))
+
+    def leftover(self) -> str:
+        """Nothing: a carrier dies with our connection."""
+        return ""
+
+
+def _to_copy(disk: dict[str, Any], outcomes: dict[str, dict[str, Any]]) -> bool:
+    """Whether a disk's bytes are still missing once its volume is there."""
+    if disk["method"] == "overlay":
+        return False
+    reflinked = outcomes[f"volume:{disk['target']}"].get("reflinked", False)
+    return disk["method"] != "reflink" or not reflinked
+
+
+def _file_copy(
+    disk: dict[str, Any], outcomes: dict[str, dict[str, Any]], lenses: Mapping[str, str]
+) -> FileCopy:
+    flatten = disk["method"] == "flatten"
+    return FileCopy(
+        source=disk["source"],
+        destination=disk["path"],
+        length_bytes=length_of(disk, outcomes),
+        flatten_to=disk["format"] if flatten else "",
+        source_format=disk["source_format"],
+        backing=tuple((path, kind) for path, kind in disk["backing"]) if flatten else (),
+        through=lenses.get(disk["target"], ""),
+    )
+
+
+def carrier_of(spec: dict[str, Any]) -> Carrier:
+    """The carrier of a clone."""
+    return Carrier(**spec["carrier"], **spec["machine"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyDisks:
+    """Size and format of every copy; with ``--verify`` also its content."""
+
+    hosts: Hosts
+    spec: dict[str, Any]
+    name: str = "verify"
+    title: str = "check the copies"
+
+    def do(self, job: Job) -> dict[str, Any]:
+        """Raises ``COPY_DIFFERS`` for a copy that is none."""
+        connection = self.hosts.connection(self.spec["host"])
+        source = self.hosts.connection(self.spec["source"]["host"])
+        digests = {}
+        outcomes = job.outcomes()
+        for disk in self.spec["disks"]:
+            container = disk["method"] in WHOLE_FILE
+            length = length_of(disk, outcomes)
+            same_shape(
+                End(connection=connection, path=disk["path"]),
+                format=disk["format"],
+                length_bytes=length if container else None,
+                virtual_bytes=disk["virtual"],
+                backing_path=disk["source"] if disk["method"] == "overlay" else None,
+            )
+            if self.spec["verify"] and container:
+                digests[disk["target"]] = same_content(
+                    job,
+                    End(connection=source, path=disk["source"]),
+                    End(connection=connection, path=disk["path"]),
+                    length,
+                )
+        return {"digests": digests}
+
+    def observe(self, job: Job) -> dict[str, Any] | None:
+        """Read anew each time."""
+        return None
+
+    def undo(self, job: Job) -> None:
+        """Nothing to take back."""
+
+    def leftover(self) -> str:
+        """Nothing."""
+        return ""
