@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Any
 
 from twinship.clock import Clock, SystemClock
+from twinship.clone.addressing import addressed
 from twinship.clone.gather import gather as gather_clone
 from twinship.clone.ids import new_ids
 from twinship.clone.many import ClonesVerb, plan_many
@@ -30,7 +31,8 @@ from twinship.clone.run import CloneVerb
 from twinship.config import Config, user_config
 from twinship.doctor.examine import examine
 from twinship.doctor.mend import Mender
-from twinship.hypervisor import agent, hosts, vms
+from twinship.domxml import read
+from twinship.hypervisor import agent, hosts, pools, vms, volumes
 from twinship.hypervisor.connection import Connection, Connections
 from twinship.inventory.inventory import Inventory
 from twinship.inventory.lineage import children
@@ -45,7 +47,7 @@ from twinship.migrate.plan import asked_for as move_asked_for
 from twinship.migrate.plan import plan_migrate
 from twinship.migrate.run import MigrateVerb
 from twinship.model.diagnosis import Diagnosis
-from twinship.model.errors import Busy, UsageError
+from twinship.model.errors import Busy, NotFound, UsageError
 from twinship.model.host import HostRecord, HostStatus
 from twinship.model.operation import Event, Operation
 from twinship.model.plan import Plan
@@ -71,16 +73,29 @@ class Controller:
     """Everything Twinship can do. Threads may share one; close it when done."""
 
     def __init__(
-        self, config: Config | None = None, *, clock: Clock | None = None, local: bool = True
+        self,
+        config: Config | None = None,
+        *,
+        clock: Clock | None = None,
+        local: bool = True,
+        extra_hosts: tuple[HostRecord, ...] = (),
     ) -> None:
-        """``local``: count this machine's libvirt among the hosts when it answers."""
+        """``local``: count this machine's libvirt among the hosts when it answers.
+
+        ``extra_hosts`` are known to this controller without being added to the inventory.
+        """
         self.config = config or user_config()
         self._clock = clock or SystemClock()
         self._database = Database(self.config.database)
         self._connections = Connections(self.config)
         self._store = OperationStore(self._database)
         self.inventory = Inventory(
-            HostStore(self._database), self._connections, self.config, self._clock, local=local
+            HostStore(self._database),
+            self._connections,
+            self.config,
+            self._clock,
+            local=local,
+            extra=extra_hosts,
         )
         self._engine = Engine(
             self._store,
@@ -140,6 +155,28 @@ class Controller:
         here, there = hosts.facts(one), hosts.facts(two)
         ways = probe.ways(one, here, two, there, self._clock)
         return replace(found, missing=(*found.missing, *ways))
+
+    def host_of(self, uri: str) -> HostRecord:
+        """The host with this libvirt URI. Raises :class:`NotFound`."""
+        for record in self.inventory.records():
+            if record.uri == uri:
+                return record
+        raise NotFound(f"no host has the URI {uri[:200]!r}", code="HOST_NOT_FOUND")
+
+    def file_there(self, host: str, path: str) -> bool:
+        """Whether a file is at this path, as far as the host's storage pools show."""
+        return volumes.find(self.inventory.connection(host), path) is not None
+
+    def file_users(self, host: str, path: str) -> tuple[str, ...]:
+        """The VMs of a host that have this file for a disk."""
+        defined = vms.definitions(self.inventory.connection(host))
+        return tuple(
+            name for name, _, text in defined if any(disk.path == path for disk in read.disks(text))
+        )
+
+    def pool_over(self, host: str, directory: str) -> str:
+        """The storage pool over a directory of a host, started or made if there is none active."""
+        return pools.over(self.inventory.connection(host), directory)
 
     def host_remove(self, name: str) -> None:
         """Forgets a host; nothing changes on it."""
@@ -233,18 +270,28 @@ class Controller:
         promised = frozenset() if request.name else self._store.claimed(f"name/{target.name}/")
         facts = gather_clone(source, target, vm.uuid, request)
         facts = replace(facts, names=facts.names | promised)
+        (request,) = addressed(facts, (request,))
         return plan_clone(facts, request, new_ids(len(facts.summary.nics)))
 
     def clone(
-        self, request: CloneRequest, *, wait: bool = True, watch: Watch | None = None
+        self,
+        request: CloneRequest,
+        *,
+        wait: bool = True,
+        watch: Watch | None = None,
+        waived: frozenset[str] = frozenset(),
     ) -> Operation:
-        """Clones a VM on its host. Raises :class:`CheckBlocked` when a check blocks."""
+        """Clones a VM on its host. Raises :class:`CheckBlocked` when a check blocks.
+
+        ``waived``: codes of checks that shall only warn.
+        """
         self._begin()
         for last in (False,) * NAME_TRIES + (True,):
             # A name of our choosing may have been taken since it was found free.
             mine = last or bool(request.name)
             try:
-                operation = self._runner.run(self.clone_plan(request), watch, wait=wait)
+                plan = self.clone_plan(request).lenient(waived)
+                operation = self._runner.run(plan, watch, wait=wait)
             except Busy as busy:
                 if mine or not busy.resource.startswith(("name/", "file/")):
                     raise
@@ -263,7 +310,7 @@ class Controller:
         promised = self._store.claimed(f"name/{target.name}/")
         facts = gather_clone(source, target, vm.uuid, request)
         facts = replace(facts, names=facts.names | (promised if "" in names else frozenset()))
-        requests = [replace(request, name=name) for name in names]
+        requests = addressed(facts, [replace(request, name=name) for name in names])
         fresh = [new_ids(len(facts.summary.nics)) for _ in names]
         return plan_many(facts, requests, fresh, keep_going=keep_going)
 

@@ -24,11 +24,12 @@ from twinship.clone.checks import TABLE
 from twinship.clone.facts import CloneFacts
 from twinship.clone.plan import plan_clone
 from twinship.model.plan import Finding, Severity
-from twinship.model.request import CloneMode, CloneRequest, DiskChoice, DiskWay
+from twinship.model.request import CloneMode, CloneRequest, DiskChoice, DiskWay, StateWay
 from twinship.model.vm import SnapshotFacts, VmState
 
 BLOCK, WARN, INFO = Severity.BLOCK, Severity.WARN, Severity.INFO
 WEB = a_vm("web").with_disk().with_nic()
+TPM = WEB.with_device("<tpm><backend type='emulator' version='2.0'/></tpm>")
 AGENT = WEB.running().having(agent_connected=True)
 USUAL = clone_request()
 
@@ -264,7 +265,50 @@ CASES: dict[str, tuple[Speaks, ...]] = {
         ),
     ),
     "TPM_STATE": (
-        Speaks(BLOCK, "TPM", vm=WEB.with_device("<tpm><backend type='emulator'/></tpm>")),
+        Speaks(BLOCK, "TPM", vm=TPM),
+        Speaks(
+            BLOCK,
+            "in use",
+            vm=TPM.running(),
+            request=clone_request(tpm_way=StateWay.COPY),
+            silent_vm=TPM,
+            silent_request=clone_request(tpm_way=StateWay.COPY),
+        ),
+        Speaks(
+            BLOCK,
+            "host itself",
+            vm=WEB.with_device("<tpm><backend type='passthrough'/></tpm>"),
+            request=clone_request(tpm_way=StateWay.COPY),
+            silent_vm=TPM,
+            silent_request=clone_request(tpm_way=StateWay.FRESH),
+        ),
+    ),
+    "NVRAM_STATE": (
+        Speaks(
+            BLOCK,
+            "NVRAM",
+            vm=WEB.with_nvram("/nvram/web_VARS.fd"),
+            request=clone_request(nvram_way=StateWay.REFUSE),
+            silent_vm=WEB.with_nvram("/nvram/web_VARS.fd"),
+        ),
+    ),
+    "CLONE_ADDRESS": (
+        Speaks(BLOCK, "no libvirt network", request=clone_request(address="192.0.2.9")),
+        Speaks(
+            BLOCK,
+            "taken",
+            request=clone_request(address="192.0.2.9"),
+            also={"network": "lan", "addresses": frozenset({"192.0.2.9"})},
+        ),
+    ),
+    "DISK_GROW": (
+        Speaks(BLOCK, "no disk 'vdz'", request=clone_request(grow=(("vdz", 2**40),))),
+        Speaks(
+            BLOCK,
+            "more than",
+            request=clone_request(grow=(("vda", 1),)),
+            silent_request=clone_request(grow=(("vda", 2**40),)),
+        ),
     ),
     "HOST_DEVICE": (
         Speaks(WARN, "PCI device", vm=WEB.with_device("<hostdev type='pci'/>")),

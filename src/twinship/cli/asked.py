@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
+from twinship.cli.quantities import Size
 from twinship.model.errors import UsageError
-from twinship.model.request import DiskChoice, DiskWay
+from twinship.model.request import DiskChoice, DiskWay, StateWay
 from twinship.planning.pattern import expand
 
 
@@ -34,6 +35,26 @@ def nic(text: str) -> tuple[int, str, str]:
             f"--network {text!r} cannot be understood", hint="0=NETWORK or 0=bridge:BRIDGE"
         )
     return int(index), join, name
+
+
+def grown(text: str) -> tuple[str, int]:
+    """``vda=40GiB``."""
+    target, equals, size = text.partition("=")
+    if not target or not equals:
+        raise UsageError(f"--grow {text!r} cannot be understood", hint="vda=40GiB")
+    return target, int(Size().convert(size, None, None))
+
+
+def nvram(text: str) -> tuple[StateWay, str]:
+    """``copy``, ``fresh``, ``refuse``, or the path of the copy."""
+    if text.startswith("/"):
+        return StateWay.COPY, text
+    try:
+        return StateWay(text or "copy"), ""
+    except ValueError:
+        raise UsageError(
+            f"--nvram {text!r} cannot be understood", hint="copy, fresh, refuse or /PATH"
+        ) from None
 
 
 def keys(file: Path | None) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from twinship.cli.session import Session
 from twinship.cli.verbs import bandwidth_option, dry_run_option, wait_option
 from twinship.model.errors import UsageError
 from twinship.model.operation import Operation
-from twinship.model.request import CloneMode, CloneRequest
+from twinship.model.request import CloneMode, CloneRequest, FirstBootWay, StateWay
 from twinship.planning.pattern import MOST
 
 
@@ -60,9 +60,43 @@ from twinship.planning.pattern import MOST
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Public keys for the guest's root.",
 )
-@click.option("--nvram", default="", metavar="PATH", help="Where its firmware variables go.")
+@click.option(
+    "--first-boot",
+    type=click.Choice([way.value for way in FirstBootWay]),
+    default="systemd",
+    show_default=True,
+    help="How the guest is told host name and keys: systemd credentials, or a cloud-init image.",
+)
+@click.option(
+    "--nvram",
+    default="copy",
+    show_default=True,
+    metavar="copy|fresh|refuse|PATH",
+    help="Its firmware variables; PATH: where the copy goes.",
+)
+@click.option(
+    "--tpm",
+    type=click.Choice([way.value for way in StateWay]),
+    default="refuse",
+    show_default=True,
+    help="Its TPM: with the keys of the source's, or one of its own.",
+)
+@click.option("--grow", multiple=True, metavar="TARGET=SIZE", help="Larger disks: vda=40GiB.")
 @click.option("--pool", default="", help="The pool for the new disks; default: beside the old.")
-@click.option("--mac", "macs", multiple=True, help="For the interfaces in order; else random.")
+@click.option(
+    "--mac",
+    "macs",
+    multiple=True,
+    help="For the interfaces in order; else random. Of many clones: from 52:54:00:aa:00:00+ on.",
+)
+@click.option(
+    "--ip",
+    "addresses",
+    default="",
+    metavar="RANGE",
+    help="Reserve an address in the libvirt network of the first interface: "
+    "192.168.122.50-192.168.122.90.",
+)
 @click.option("--uuid", default="", help="The UUID of the clone; else random.")
 @click.option("--snapshot", default="", metavar="NAME", help="Not as it is: as at that snapshot.")
 @click.option("--start", is_flag=True, help="Start the clone.")
@@ -89,9 +123,13 @@ def clone(
     networks: tuple[str, ...],
     hostname: str,
     ssh_key: Path | None,
+    first_boot: str,
     nvram: str,
+    tpm: str,
+    grow: tuple[str, ...],
     pool: str,
     macs: tuple[str, ...],
+    addresses: str,
     uuid: str,
     snapshot: str,
     start: bool,
@@ -115,11 +153,18 @@ def clone(
       twinship clone web --count 20 --name 'web{n:02}' --mode linked
       twinship clone web web-2 --to kvm02 --disk vdb=drop
       twinship clone web web-old --snapshot before-upgrade
+      twinship clone web --count 5 --name 'web{n}' --ip 192.168.122.50-192.168.122.60
     """
     session: Session = ctx.obj
     names = asked.names_of(new, count, pattern, first)
-    if len(names) > 1 and (uuid or macs or nvram or any(":" in text for text in disks)):
-        raise UsageError("--uuid, --mac, --nvram and disk paths are for a single clone")
+    nvram_way, nvram_path = asked.nvram(nvram)
+    mac_range = macs[0] if len(macs) == 1 and set(macs[0]) & set("+,") else ""
+    given = bool(macs) and not mac_range
+    if len(names) > 1 and (uuid or given or nvram_path or any(":" in text for text in disks)):
+        raise UsageError(
+            "--uuid, single MACs, the path of --nvram and those of disks are for one clone",
+            hint="a range of MACs: --mac 52:54:00:aa:00:00+",
+        )
     request = CloneRequest(
         vm=source,
         name=names[0] if len(names) == 1 else "",
@@ -131,10 +176,16 @@ def clone(
         nics=tuple(asked.nic(text) for text in networks),
         hostname=hostname,
         ssh_keys=asked.keys(ssh_key),
-        nvram=nvram,
+        first_boot=FirstBootWay(first_boot),
+        nvram=nvram_path,
+        nvram_way=nvram_way,
+        tpm_way=StateWay(tpm),
+        grow=tuple(asked.grown(text) for text in grow),
+        mac_range=mac_range,
+        address_range=addresses,
         pool=pool,
         uuid=asked.uuid_of(uuid),
-        macs=tuple(asked.mac_of(mac) for mac in macs),
+        macs=() if mac_range else tuple(asked.mac_of(mac) for mac in macs),
         snapshot=snapshot,
         start=start or wait_boot,
         rate=bandwidth or 0,

@@ -20,7 +20,8 @@ class CloneFacts:
     files, by path, that the request names and that are there. Of the source's files ``seen_here``
     are those this process sees itself, and ``no_reflink`` says why one cannot be reflinked. With a
     ``snapshot``, ``source`` has the definition and the disks of that moment; ``chains``
-    are the files of its disks as they are now, by target.
+    are the files of its disks as they are now, by target. ``network`` is the libvirt network of
+    the clone's first interface (empty for none), ``addresses`` those reserved there or its own.
     """
 
     host: HostFacts
@@ -37,6 +38,8 @@ class CloneFacts:
     chains: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     across: bool = False
     address: str = ""
+    network: str = ""
+    addresses: frozenset[str] = frozenset()
 
     @property
     def in_use(self) -> bool:

@@ -8,15 +8,17 @@ from typing import Any
 from twinship.clone.copying import carrier_of
 from twinship.clone.disks import bases_of
 from twinship.clone.plan import definition
+from twinship.clone.settings import seed_bytes
 from twinship.domxml.carrier import Cargo, carrier_xml
 from twinship.domxml.carrier import End as Side
 from twinship.domxml.lineage import Base, with_bases
-from twinship.hypervisor import snapshots, vms
+from twinship.hypervisor import networks, snapshots, vms, volumes
 from twinship.hypervisor.connection import Connection
 from twinship.inventory.lineage import fingerprint
 from twinship.model.errors import HypervisorError
 from twinship.operations.job import Job
-from twinship.transfer.steps import Hosts
+from twinship.operations.verb import Phase
+from twinship.transfer.steps import CreateVolume, Hosts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +60,114 @@ class GoBack:
     def leftover(self) -> str:
         """The VM that stands for the copies."""
         return f"VM {self.spec['carrier']['name']} on {self.spec['host']}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grow:
+    """Makes disks of the clone larger; its guest finds the room behind its partitions."""
+
+    hosts: Hosts
+    spec: dict[str, Any]
+    name: str = "grow"
+    title: str = "grow the disks"
+
+    def do(self, job: Job) -> dict[str, Any]:
+        """Grows each to its size; one that has it already stays."""
+        connection = self.hosts.connection(self.spec["host"])
+        for disk in self.spec["disks"]:
+            size = self.spec["grow"].get(disk["target"], 0)
+            if size > disk["virtual"]:
+                volumes.resize(connection, disk["path"], size)
+        return {}
+
+    def observe(self, job: Job) -> dict[str, Any] | None:
+        """Grown twice is harmless."""
+        return None
+
+    def undo(self, job: Job) -> None:
+        """They go with their volumes."""
+
+    def leftover(self) -> str:
+        """Nothing."""
+        return ""
+
+
+def seed_phases(hosts: Hosts, spec: dict[str, Any]) -> tuple[Phase, ...]:
+    """The phases that make the cloud-init image."""
+    seed, data = spec["seed"], seed_bytes(spec["settings"], spec["uuid"])
+    volume = volumes.NewVolume(
+        pool=seed["pool"], name=seed["file"], format="raw", capacity_bytes=len(data)
+    )
+    made = CreateVolume(
+        hosts=hosts,
+        host=spec["host"],
+        volume=volume,
+        path=seed["path"],
+        name="volume:seed",
+        title=f"create {seed['path']}",
+    )
+    return (made, _WriteSeed(hosts=hosts, spec=spec, data=data))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _WriteSeed:
+    hosts: Hosts
+    spec: dict[str, Any]
+    data: bytes
+    name: str = "seed"
+    title: str = "write the cloud-init image"
+
+    def do(self, job: Job) -> dict[str, Any]:
+        path = self.spec["seed"]["path"]
+        volumes.write(self.hosts.connection(self.spec["host"]), path, 0, self.data)
+        return {"bytes": len(self.data)}
+
+    def observe(self, job: Job) -> dict[str, Any] | None:
+        return None  # it may be half written
+
+    def undo(self, job: Job) -> None:
+        """It goes with its volume."""
+
+    def leftover(self) -> str:
+        return ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reserve:
+    """Reserves the clone's address in its libvirt network; undone by taking back what was added."""
+
+    hosts: Hosts
+    spec: dict[str, Any]
+    name: str = "reserve"
+    title: str = "reserve its address"
+
+    def do(self, job: Job) -> dict[str, Any]:
+        """Where it was added. Raises :class:`Conflict` when it is somebody else's by now."""
+        connection = self.hosts.connection(self.spec["host"])
+        sides = networks.reserve(connection, self._network, self._wanted)
+        return {"sides": [side.value for side in sides]}
+
+    def observe(self, job: Job) -> dict[str, Any] | None:
+        """Reserved twice is harmless."""
+        return None
+
+    def undo(self, job: Job) -> None:
+        """Takes back just this reservation."""
+        connection = self.hosts.connection(self.spec["host"])
+        networks.release(connection, self._network, self._wanted)
+
+    def leftover(self) -> str:
+        """The reservation."""
+        return f"the reservation of {self._wanted.address} in network {self._network}"
+
+    @property
+    def _network(self) -> str:
+        return str(self.spec["reservation"]["network"])
+
+    @property
+    def _wanted(self) -> networks.Reservation:
+        said = self.spec["reservation"]
+        return networks.Reservation(mac=said["mac"], address=said["address"], name=said["name"])
 
 
 def _definition_of(origin: Connection, spec: dict[str, Any]) -> str:

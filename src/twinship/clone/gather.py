@@ -7,7 +7,7 @@ from dataclasses import replace
 from twinship.clone.disks import choice_of, way_of
 from twinship.clone.facts import CloneFacts
 from twinship.domxml import read as domread
-from twinship.hypervisor import hosts, snapshots, vms, volumes
+from twinship.hypervisor import hosts, networks, snapshots, vms, volumes
 from twinship.hypervisor.connection import Connection
 from twinship.model.host import HostFacts, data_address
 from twinship.model.request import CloneRequest, DiskWay
@@ -25,6 +25,7 @@ def gather(source: Connection, target: Connection, uuid: str, request: CloneRequ
     if snapshot is not None:
         vm = _then(source, now, snapshot)
     host = hosts.facts(target)
+    network = _network(vm, request) if request.address or request.address_range else ""
     across = target.name != source.name
     pools = _pools(vm, host, request)
     everyone = vms.all_vms(target)
@@ -35,7 +36,7 @@ def gather(source: Connection, target: Connection, uuid: str, request: CloneRequ
         summary=domread.summary(vm.xml),
         names=frozenset(found.name for found in everyone),
         uuids=frozenset(found.uuid for found in everyone),
-        macs=vms.macs(target) if request.macs else frozenset(),
+        macs=vms.macs(target) if request.macs or request.mac_range else frozenset(),
         files={pool: volumes.names(target, pool) for pool in sorted(pools)},
         there=frozenset(
             choice.path
@@ -44,6 +45,8 @@ def gather(source: Connection, target: Connection, uuid: str, request: CloneRequ
         ),
         seen_here=frozenset(seen),
         no_reflink=refused,
+        network=network,
+        addresses=networks.taken(target, network) if network else frozenset(),
         snapshot=snapshot,
         chains={disk.target: tuple(layer.path for layer in disk.chain) for disk in now.disks},
         across=across,
@@ -60,6 +63,15 @@ def _then(connection: Connection, now: VmFacts, snapshot: SnapshotFacts) -> VmFa
         for disk in domread.disks(snapshot.xml)
     )
     return replace(now, inactive_xml=snapshot.xml, disks=disks)
+
+
+def _network(vm: VmFacts, request: CloneRequest) -> str:
+    """The libvirt network of the clone's first interface; empty for a bridge, or none."""
+    said = next(((join, name) for index, join, name in request.nics if index == 0), None)
+    if said is not None:
+        return said[1] if said[0] == "network" else ""
+    nics = domread.summary(vm.xml).nics
+    return nics[0].source if nics and nics[0].kind == "network" else ""
 
 
 def _pools(vm: VmFacts, host: HostFacts, request: CloneRequest) -> set[str]:

@@ -88,6 +88,9 @@ def plan_many(
 def _after(facts: CloneFacts, plan: Plan) -> CloneFacts:
     """The facts once a clone is there."""
     files = {pool: set(names) for pool, names in facts.files.items()}
+    said = plan.spec["reservation"]
+    if seed := plan.spec["seed"]:
+        files.setdefault(seed["pool"], set()).add(seed["file"])
     needed: dict[str, int] = {}
     for disk in plan.spec["disks"]:
         files.setdefault(disk["pool"], set()).add(disk["file"])
@@ -100,6 +103,8 @@ def _after(facts: CloneFacts, plan: Plan) -> CloneFacts:
         facts,
         host=replace(facts.host, pools=pools),
         names=facts.names | {plan.spec["name"]},
+        macs=facts.macs | frozenset(plan.spec["identity"]["macs"]),
+        addresses=facts.addresses | ({said["address"]} if said else frozenset()),
         files={pool: frozenset(names) for pool, names in files.items()},
     )
 

@@ -9,13 +9,24 @@ from typing import Any
 from twinship.clone.checks import TABLE, CloneCase
 from twinship.clone.disks import SHARES, DiskPlan, plan_disks
 from twinship.clone.facts import CloneFacts
+from twinship.clone.firstboot import hostname_for
 from twinship.clone.settings import settings_of, with_settings
+from twinship.domxml.attachments import with_seed
 from twinship.domxml.document import parse, serialize
 from twinship.domxml.identity import NewIdentity, renew
 from twinship.domxml.rewrite import redacted, with_disks, with_mark, without_mark
+from twinship.domxml.told import with_told, without_told
 from twinship.model.host import migration_uri
 from twinship.model.plan import Plan, PlannedXml, Step
-from twinship.model.request import CloneMode, CloneRequest, DiskChoice, DiskWay, NewIds
+from twinship.model.request import (
+    CloneMode,
+    CloneRequest,
+    DiskChoice,
+    DiskWay,
+    FirstBootWay,
+    NewIds,
+    StateWay,
+)
 from twinship.planning import names
 from twinship.planning.binding import digest
 from twinship.planning.slots import copy_slots
@@ -45,6 +56,9 @@ def plan_clone(facts: CloneFacts, request: CloneRequest, ids: NewIds) -> Plan:
     )
     checks = TABLE.run(case)
     nvram = _nvram_path(facts, request, name)
+    settings = settings_of(request, name)
+    seed = _seed(facts, settings, planned, name)
+    macs = [*request.macs[: len(ids.macs)], *ids.macs[len(request.macs) :]]
     host = facts.host.name
     spec: dict[str, Any] = {
         "schema": SCHEMA,
@@ -60,14 +74,18 @@ def plan_clone(facts: CloneFacts, request: CloneRequest, ids: NewIds) -> Plan:
         "uuid": uuid,
         "identity": {
             "genid": ids.genid,
-            "macs": [*request.macs[: len(ids.macs)], *ids.macs[len(request.macs) :]],
+            "macs": macs,
         },
         "disks": list(disks),
-        "settings": settings_of(request, name),
+        "settings": settings,
+        "seed": seed,
+        "grow": dict(request.grow),
+        "reservation": _reservation(facts, request, name, macs),
+        "tpm": _tpm(facts, request, uuid),
         "kept": planned.kept,
         "dropped": list(planned.dropped),
         "uri": migration_uri(facts.address),
-        "nvram": {"source": facts.summary.nvram, "path": nvram} if nvram else None,
+        "nvram": _nvram(facts, request, nvram),
         "in_use": facts.in_use,
         "snapshot": request.snapshot,
         "hold": _hold(facts, planned, ids),
@@ -93,6 +111,8 @@ def plan_clone(facts: CloneFacts, request: CloneRequest, ids: NewIds) -> Plan:
             f"vm/{source.uuid}" if spec["hold"] else f"read:vm/{source.uuid}",
             f"name/{host}/{name}",
             *(f"file/{host}/{disk['path']}" for disk in disks),
+            *((f"file/{host}/{seed['path']}",) if seed else ()),
+            *((f"address/{host}/{request.address}",) if request.address else ()),
         ),
         slots=copy_slots((host, disk["pool"]) for disk in disks if disk["method"] not in SHARES),
         spec=spec,
@@ -133,6 +153,54 @@ def _another_uuid(uuid: str) -> str:
     return str(uuids.uuid5(uuids.UUID(uuid), "back"))
 
 
+def _seed(
+    facts: CloneFacts, settings: Mapping[str, Any], planned: DiskPlan, name: str
+) -> dict[str, Any] | None:
+    """Where the cloud-init image goes; None where none is asked for."""
+    if not settings.get("cloud_init"):
+        return None
+    pool = planned.made[0]["pool"] if planned.made else ""
+    if not pool:
+        pool = next((p.name for p in facts.host.pools if p.active), "")
+    directory = next((p.path for p in facts.host.pools if p.name == pool), "").rstrip("/")
+    taken = set(facts.files.get(pool, frozenset())) | {disk["file"] for disk in planned.made}
+    file = names.file_name(f"{name}-seed", "iso", ".iso", taken, alone=True)
+    return {"pool": pool, "file": file, "path": f"{directory}/{file}"}
+
+
+def _reservation(
+    facts: CloneFacts, request: CloneRequest, name: str, macs: list[str]
+) -> dict[str, str] | None:
+    """The address its libvirt network shall give to the clone."""
+    if not request.address or not macs or not facts.network:
+        return None
+    return {
+        "network": facts.network,
+        "mac": macs[0],
+        "address": request.address,
+        "name": hostname_for(name),
+    }
+
+
+def _tpm(facts: CloneFacts, request: CloneRequest, uuid: str) -> dict[str, str] | None:
+    """The TPM's state to copy; None where there is none to copy."""
+    if facts.summary.tpm != "emulator" or request.tpm_way is not StateWay.COPY:
+        return None
+    version = facts.summary.tpm_version
+    return {
+        "source": names.tpm_directory(facts.source.vm.uuid, version),
+        "path": names.tpm_directory(uuid, version),
+    }
+
+
+def _nvram(facts: CloneFacts, request: CloneRequest, path: str) -> dict[str, Any] | None:
+    """The firmware variables: where they are, where the clone's go, and whether they are copied."""
+    if not path:
+        return None
+    copy = request.nvram_way is StateWay.COPY
+    return {"source": facts.summary.nvram, "path": path, "copy": copy}
+
+
 def _nvram_path(facts: CloneFacts, request: CloneRequest, name: str) -> str:
     source = facts.summary.nvram
     if not source or request.nvram:
@@ -146,7 +214,7 @@ def definition(source_xml: str, spec: Mapping[str, Any]) -> str:
 
     The spec itself holds none, so that the database does not either.
     """
-    root = parse(source_xml)
+    root = parse(without_told(source_xml))
     source, identity = spec["source"], spec["identity"]
     renew(
         root,
@@ -166,6 +234,11 @@ def definition(source_xml: str, spec: Mapping[str, Any]) -> str:
         dropped=frozenset(spec["dropped"]),
     )
     text = with_settings(text, spec["settings"])
+    if seed := spec["seed"]:
+        text = with_told(with_seed(text, seed["path"])[0], seed=seed["path"])
+    text = without_mark(text, "reservation")
+    if reservation := spec["reservation"]:
+        text = with_mark(text, "reservation", reservation)
     mark = {
         "of": source["uuid"],
         "name": source["name"],
@@ -193,6 +266,9 @@ def asked_for(spec: Mapping[str, Any]) -> CloneRequest:
         DiskChoice(target=choice["target"], way=DiskWay(choice["way"]), path=choice["path"])
         for choice in asked["disks"]
     )
+    asked["grow"] = tuple((target, size) for target, size in asked["grow"])
+    asked["nvram_way"], asked["tpm_way"] = StateWay(asked["nvram_way"]), StateWay(asked["tpm_way"])
+    asked["first_boot"] = FirstBootWay(asked["first_boot"])
     asked["nics"] = tuple((index, join, name) for index, join, name in asked["nics"])
     asked["ssh_keys"] = tuple(asked["ssh_keys"])
     return CloneRequest(**asked)
@@ -211,12 +287,17 @@ def _asked(request: CloneRequest) -> dict[str, Any]:
         ],
         "to": request.to,
         "nvram": request.nvram,
+        "nvram_way": request.nvram_way.value,
+        "tpm_way": request.tpm_way.value,
+        "grow": [list(pair) for pair in request.grow],
+        "address": request.address,
         "full_allocation": request.full_allocation,
         "vcpus": request.vcpus,
         "memory_bytes": request.memory_bytes,
         "nics": [list(nic) for nic in request.nics],
         "hostname": request.hostname,
         "ssh_keys": list(request.ssh_keys),
+        "first_boot": request.first_boot.value,
         "snapshot": request.snapshot,
         "start": request.start,
         "rate": request.rate,
@@ -248,17 +329,24 @@ def _steps(spec: Mapping[str, Any]) -> list[Step]:
         title, size = _STEP_TITLES[disk["method"]](disk), disk["bytes"]
         steps.append(Step(id=f"volume:{disk['target']}", title=title, host=host, bytes=size))
     if spec["nvram"]:
-        steps.append(
-            Step(
-                id="nvram",
-                title=f"copy the firmware variables to {spec['nvram']['path']}",
-                host=host,
-            )
-        )
+        begin = "copy the" if spec["nvram"]["copy"] else "fresh"
+        title = f"{begin} firmware variables: {spec['nvram']['path']}"
+        steps.append(Step(id="nvram", title=title, host=host))
+    if spec["tpm"]:
+        steps.append(Step(id="tpm", title="copy the TPM's state", host=host))
+    if spec["seed"]:
+        title = f"create {spec['seed']['path']} for cloud-init"
+        steps.append(Step(id="seed", title=title, host=host))
     steps.append(Step(id="verify", title="check size and format of every copy", host=host))
     if any(disk["back_to"] for disk in spec["disks"]):
         title = f"go back to snapshot {spec['snapshot']} in the copies"
         steps.append(Step(id="back", title=title, host=host))
+    for target, size in spec["grow"].items():
+        title = f"grow disk {target} to {size / 2**30:g} GiB"
+        steps.append(Step(id=f"grow:{target}", title=title, host=host))
+    if reservation := spec["reservation"]:
+        title = f"reserve {reservation['address']} in network {reservation['network']}"
+        steps.append(Step(id="reserve", title=title, host=host))
     if spec["hold"]:
         title = f"put {spec['source']['name']} on its own disks again"
         steps.append(Step(id="give-back", title=title, host=spec["source"]["host"]))

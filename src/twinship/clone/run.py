@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from twinship.clone.copying import CopyDisks, VerifyDisks, volume_phase
-from twinship.clone.finishing import Define, GoBack, Start
+from twinship.clone.finishing import Define, GoBack, Grow, Reserve, Start, seed_phases
 from twinship.clone.reconcile import reconcile_clone
 from twinship.hypervisor import vms
 from twinship.operations.job import Job
@@ -15,6 +15,7 @@ from twinship.operations.verb import Phase, Verdict
 from twinship.transfer.hold import GiveBack, Held, HoldDisks
 from twinship.transfer.nvram import CopyNvram
 from twinship.transfer.steps import Hosts, Recheck, Replan
+from twinship.transfer.tpm import CopyTpm
 
 
 def held_of(spec: dict[str, Any]) -> Held | None:
@@ -60,7 +61,7 @@ class CloneVerb:
             )
         phases += [volume_phase(self.hosts, spec, disk) for disk in spec["disks"]]
         phases.append(CopyDisks(hosts=self.hosts, spec=spec, stall_s=self.stall_s))
-        if spec["nvram"]:
+        if spec["nvram"] and spec["nvram"]["copy"]:
             phases.append(
                 CopyNvram(
                     hosts=self.hosts,
@@ -70,9 +71,25 @@ class CloneVerb:
                     target_path=spec["nvram"]["path"],
                 )
             )
+        if tpm := spec["tpm"]:
+            phases.append(
+                CopyTpm(
+                    hosts=self.hosts,
+                    source_host=spec["source"]["host"],
+                    source_directory=tpm["source"],
+                    target_host=spec["host"],
+                    target_directory=tpm["path"],
+                )
+            )
         phases.append(VerifyDisks(hosts=self.hosts, spec=spec))
         if any(disk["back_to"] for disk in spec["disks"]):
             phases.append(GoBack(hosts=self.hosts, spec=spec))
+        if spec["grow"]:
+            phases.append(Grow(hosts=self.hosts, spec=spec))
+        if spec["seed"]:
+            phases += seed_phases(self.hosts, spec)
+        if spec["reservation"]:
+            phases.append(Reserve(hosts=self.hosts, spec=spec))
         if held is not None:
             phases.append(GiveBack(hosts=self.hosts, held=held, stall_s=self.stall_s))
         phases.append(Define(hosts=self.hosts, spec=spec))

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from twinship.clone.firstboot import FirstBoot, hostname_for, oem_strings
+from twinship.clone.firstboot import FirstBoot, hostname_for, nocloud, oem_strings
+from twinship.clone.seed import seed_image
 from twinship.domxml.attachments import with_oem_strings
 from twinship.domxml.settings import Join, NicChoice, with_memory, with_nic, with_vcpus
+from twinship.domxml.told import with_told
 from twinship.model.errors import UsageError
-from twinship.model.request import CloneRequest
+from twinship.model.request import CloneRequest, FirstBootWay
 
 AUTO = "auto"
 """As a host name: made of the VM's."""
@@ -25,7 +27,15 @@ def settings_of(request: CloneRequest, name: str) -> dict[str, Any]:
         "hostname": hostname,
         "ssh_keys": list(request.ssh_keys),
     }
-    return {key: value for key, value in values.items() if value}
+    found = {key: value for key, value in values.items() if value}
+    if request.first_boot is FirstBootWay.CLOUD_INIT and (hostname or request.ssh_keys):
+        found["cloud_init"] = True
+    return found
+
+
+def seed_bytes(settings: Mapping[str, Any], uuid: str) -> bytes:
+    """The NoCloud image for these settings; the same ones always give the same bytes."""
+    return seed_image(nocloud(_first_boot(settings), uuid))
 
 
 def with_settings(text: str, settings: Mapping[str, Any]) -> str:
@@ -58,7 +68,13 @@ def _edits(settings: Mapping[str, Any]) -> Iterator[Any]:
     for index, join, name in settings.get("nics", ()):
         choice = NicChoice(index=index, join=Join(join), name=name)
         yield lambda text, choice=choice: with_nic(text, choice)
-    hostname, keys = settings.get("hostname", ""), tuple(settings.get("ssh_keys", ()))
-    if hostname or keys:
-        entries = oem_strings(FirstBoot(hostname=hostname, ssh_keys=keys))
-        yield lambda text: with_oem_strings(text, entries)
+    first = _first_boot(settings)
+    if (first.hostname or first.ssh_keys) and not settings.get("cloud_init"):
+        entries = oem_strings(first)
+        marked = [entry.partition("=")[0] for entry in entries]
+        yield lambda text: with_told(with_oem_strings(text, entries), keys=marked)
+
+
+def _first_boot(settings: Mapping[str, Any]) -> FirstBoot:
+    keys = tuple(settings.get("ssh_keys", ()))
+    return FirstBoot(hostname=settings.get("hostname", ""), ssh_keys=keys)

@@ -40,6 +40,7 @@ class DomainSummary:
     nvram_template: str
     loader: str
     tpm: str
+    tpm_version: str
     security_labels: tuple[str, ...]
     agent_channel: bool
     hugepages: bool
@@ -87,6 +88,7 @@ def summary(text: str) -> DomainSummary:
         nvram_template=_attribute(root, "os/nvram", "template"),
         loader=text_of(root, "os/loader"),
         tpm=_tpm(root),
+        tpm_version=_attribute(root, "devices/tpm/backend", "version"),
         security_labels=tuple(
             label.get("model", "") for label in root.findall("seclabel[@type='static']")
         ),

@@ -59,6 +59,14 @@ def reservations(connection: Connection, network: str) -> tuple[Reservation, ...
     return tuple(found.values())
 
 
+def taken(connection: Connection, network: str) -> frozenset[str]:
+    """The addresses nobody else can have: those reserved, and the network's own."""
+    found = {reservation.address for reservation in reservations(connection, network)}
+    for _, root in _definitions(connection, network):
+        found |= {ip.get("address", "") for ip in root.findall("ip")}
+    return frozenset(found - {""})
+
+
 def reserve(connection: Connection, network: str, wanted: Reservation) -> tuple[Side, ...]:
     """Makes a reservation where it is missing, and returns where that was: none, nothing was done.
 

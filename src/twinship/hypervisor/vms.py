@@ -204,14 +204,17 @@ def define(connection: Connection, xml: str) -> str:
         return str(domain.UUIDString())
 
 
-def undefine(connection: Connection, uuid: str) -> bool:
-    """Removes a definition; disks, NVRAM and TPM state stay. False when it was not there."""
+def undefine(connection: Connection, uuid: str, *, keep_state: bool = True) -> bool:
+    """Removes a definition; disks stay. False when it was not there.
+
+    ``keep_state``: NVRAM and TPM state stay too.
+    """
     domain = _lookup(connection, uuid)
     if domain is None:
         return False
-    flags = libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM | getattr(
-        libvirt, "VIR_DOMAIN_UNDEFINE_KEEP_TPM", 0
-    )
+    flags = libvirt.VIR_DOMAIN_UNDEFINE_NVRAM | libvirt.VIR_DOMAIN_UNDEFINE_TPM
+    if keep_state:
+        flags = libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM | libvirt.VIR_DOMAIN_UNDEFINE_KEEP_TPM
     with doing(f"undefine VM {uuid} on {connection.name}"):
         if not domain.isPersistent():
             return False

@@ -42,18 +42,25 @@ class Inventory:
         clock: Clock,
         *,
         local: bool,
+        extra: tuple[HostRecord, ...] = (),
     ) -> None:
-        """``local``: count this machine's own libvirt in, when nothing else is named so."""
+        """``local``: count this machine's own libvirt in, when nothing else is named so.
+
+        ``extra`` hosts are known without being added, unless an added one has the name or URI.
+        """
         self._store = store
         self._connections = connections
         self._config = config
         self._clock = clock
         self._local = local
+        self._extra = extra
         self._local_answers: bool | None = None
 
     def records(self) -> tuple[HostRecord, ...]:
         """Every host: those added, and ``local`` when it answers and was not added."""
         added = self._store.all()
+        names, uris = {r.name for r in added}, {r.uri for r in added}
+        added += tuple(r for r in self._extra if r.name not in names and r.uri not in uris)
         if not self._local or any(r.name == LOCAL.name or r.uri == LOCAL.uri for r in added):
             return added
         if self._local_answers is None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from twinship.domxml.rewrite import mark_of
+from twinship.domxml.told import seed_of
 from twinship.model.plan import Plan, Severity, Step
 from twinship.model.vm import VmFacts, VmState
 from twinship.planning.checks import CheckTable, Problem
@@ -197,8 +198,14 @@ def plan_delete(case: DeleteCase) -> Plan:
     """What deleting the VM would do."""
     vm = case.vm.vm
     files = [d.path for d in case.vm.file_disks] if case.delete_disks else []
+    if case.delete_disks and (seed := seed_of(case.vm.xml)):
+        files.append(seed)
+    reservation = mark_of(case.vm.xml, "reservation")
     steps = [Step(id="undefine", title=f"undefine {vm.name}", host=vm.host)]
     steps += [Step(id=f"delete:{path}", title=f"delete {path}", host=vm.host) for path in files]
+    if reservation:
+        title = f"give back {reservation.get('address', '')} in {reservation.get('network', '')}"
+        steps.append(Step(id="release", title=title, host=vm.host))
     return Plan(
         kind="delete",
         title=f"delete {vm.label}",
@@ -212,5 +219,7 @@ def plan_delete(case: DeleteCase) -> Plan:
             "uuid": vm.uuid,
             "name": vm.name,
             "files": files,
+            "reservation": reservation,
+            "delete_state": case.delete_disks,
         },
     )

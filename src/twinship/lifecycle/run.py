@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from twinship.hypervisor import vms, volumes
-from twinship.model.errors import StillRunning, TwinshipError
+from twinship.hypervisor import networks, vms, volumes
+from twinship.hypervisor.connection import Connection
+from twinship.model.errors import Gone, StillRunning, TwinshipError
 from twinship.operations.job import Job
 from twinship.operations.verb import Decision, Phase, Verdict
 from twinship.transfer.steps import Hosts
@@ -54,9 +55,20 @@ def _delete(hosts: Hosts, spec: dict[str, Any], _job: Job) -> dict[str, Any]:
     found = vms.state(connection, spec["uuid"])
     if found is not None and found[0].active:
         raise TwinshipError(f"{spec['name']} runs", code="VM_ACTIVE")
-    vms.undefine(connection, spec["uuid"])
+    vms.undefine(connection, spec["uuid"], keep_state=not spec.get("delete_state", False))
+    if reservation := spec.get("reservation"):
+        _release(connection, reservation)
     deleted = [path for path in spec["files"] if volumes.delete(connection, path)]
     return {"vm": spec["name"], "host": spec["host"], "deleted": deleted}
+
+
+def _release(connection: Connection, said: dict[str, Any]) -> None:
+    """Gives an address back; a network that has gone has none."""
+    try:
+        made = networks.Reservation(mac=said["mac"], address=said["address"], name=said["name"])
+        networks.release(connection, said["network"], made)
+    except Gone:
+        return
 
 
 EFFECTS: dict[str, Effect] = {"start": _start, "stop": _stop, "delete": _delete}

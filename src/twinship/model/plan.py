@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -84,6 +84,16 @@ class Plan:
     def feasible(self) -> bool:
         """True when no check blocks."""
         return all(check.severity is not Severity.BLOCK for check in self.checks)
+
+    def lenient(self, waived: Container[str]) -> Plan:
+        """The plan with the checks of these codes only warning."""
+        checks = tuple(
+            replace(check, severity=Severity.WARN)
+            if check.severity is Severity.BLOCK and check.code in waived
+            else check
+            for check in self.checks
+        )
+        return replace(self, checks=checks)
 
     @property
     def bytes(self) -> int:

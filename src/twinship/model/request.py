@@ -38,6 +38,24 @@ class DiskChoice:
     path: str = ""
 
 
+class StateWay(StrEnum):
+    """What a clone does with a state that is its source's own: firmware variables, a TPM.
+
+    ``FRESH``: it begins with an empty one. ``REFUSE``: no clone of a VM that has one.
+    """
+
+    COPY = "copy"
+    FRESH = "fresh"
+    REFUSE = "refuse"
+
+
+class FirstBootWay(StrEnum):
+    """How a guest is told its name and keys: systemd's credentials, or cloud-init's NoCloud."""
+
+    SYSTEMD = "systemd"
+    CLOUD_INIT = "cloud-init"
+
+
 class MigrateMode(StrEnum):
     """How a VM travels."""
 
@@ -66,7 +84,10 @@ class CloneRequest:
     and ``memory_bytes`` 0: as the source. ``nics``: index, ``network`` or ``bridge``, and its name.
     ``snapshot``: the moment to clone, empty for now.
     ``hostname`` ("auto": made of the VM's name) and ``ssh_keys`` (root's) reach guests with systemd
-    252 or later.
+    252 or later, or with ``first_boot`` cloud-init. ``grow``: disk targets and their new sizes in
+    bytes. ``address`` is the IPv4 address the libvirt network of the first interface gives to the
+    clone; ``mac_range`` and ``address_range`` say where those of many come from, see
+    :mod:`twinship.planning.addresses`.
     """
 
     vm: str
@@ -78,12 +99,19 @@ class CloneRequest:
     disks: tuple[DiskChoice, ...] = ()
     to: str = ""
     nvram: str = ""
+    nvram_way: StateWay = StateWay.COPY
+    tpm_way: StateWay = StateWay.REFUSE
+    grow: tuple[tuple[str, int], ...] = ()
+    mac_range: str = ""
+    address_range: str = ""
+    address: str = ""
     full_allocation: bool = False
     vcpus: int = 0
     memory_bytes: int = 0
     nics: tuple[tuple[int, str, str], ...] = ()
     hostname: str = ""
     ssh_keys: tuple[str, ...] = ()
+    first_boot: FirstBootWay = FirstBootWay.SYSTEMD
     snapshot: str = ""
     start: bool = False
     rate: int = 0

@@ -58,3 +58,11 @@ def file_name(vm: str, target: str, suffix: str, taken: Container[str], *, alone
         if name not in taken:
             return name
         number += 1
+
+
+def tpm_directory(uuid: str, version: str) -> str:
+    """Where libvirt keeps the state of a VM's emulated TPM; ``version`` is ``2.0`` or ``1.2``.
+
+    Source: libvirt 9.0's qemuTPMEmulatorStorageBuildPath.
+    """
+    return f"/var/lib/libvirt/swtpm/{uuid}/{'tpm1.2' if version == '1.2' else 'tpm2'}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from twinship.clone.checks.case import CloneCase
+from twinship.clone.checks.case import GIB, CloneCase
 from twinship.clone.disks import choice_of, way_of
 from twinship.model.plan import Severity
 from twinship.model.request import DiskWay
@@ -109,6 +109,28 @@ def choices_are_of_disks(case: CloneCase) -> Iterator[Problem]:
         elif choice.way is DiskWay.KEEP and not choice.path:
             yield Problem(
                 f"disk {choice.target} is to be kept: which file?", object=case.disk(choice.target)
+            )
+
+
+@ROWS.row("DISK_GROW")
+def grown_disks_are_copied_ones(case: CloneCase) -> Iterator[Problem]:
+    """A disk is made larger, never smaller: what lies behind a new end would be lost."""
+    copied = {disk.target: disk for disk in case.copied}
+    for target, size in case.request.grow:
+        disk = copied.get(target)
+        header = disk.top.header if disk is not None and disk.top is not None else None
+        if disk is None:
+            yield Problem(
+                f"the clone has no disk {target[:40]!r} of its own to grow",
+                hint=f"it has: {', '.join(copied) or 'none'}",
+                object="disk",
+            )
+        elif header is not None and size < header.virtual_bytes:
+            yield Problem(
+                f"disk {target} has {header.virtual_bytes / GIB:g} GiB, which is more than "
+                f"{size / GIB:g} GiB",
+                hint="a disk can be made larger only",
+                object=case.disk(target),
             )
 
 

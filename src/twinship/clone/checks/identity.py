@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from twinship.clone.checks.case import CloneCase
 from twinship.clone.settings import problems, settings_of
 from twinship.model.plan import Severity
+from twinship.model.request import StateWay
 from twinship.planning import names
 from twinship.planning.checks import CheckTable, Problem
 
@@ -84,15 +85,59 @@ def settings_fit(case: CloneCase) -> Iterator[Problem]:
 
 
 @ROWS.row("TPM_STATE")
-def no_tpm_state(case: CloneCase) -> Problem | None:
-    """A TPM's state is identity: the clone begins with an empty TPM."""
+def tpm_state_is_decided(case: CloneCase) -> Problem | None:
+    """A TPM holds keys: a copy has the source's, a fresh one opens nothing that was sealed to it.
+
+    Neither is safe to do unasked. A state in use cannot be copied.
+    """
     if not case.facts.summary.tpm:
         return None
+    way, running = case.request.tpm_way, case.facts.source.vm.state.active
+    if way is StateWay.REFUSE:
+        return Problem(
+            "the VM has a TPM: shall the clone have its keys, or a TPM of its own?",
+            hint="--tpm fresh (a guest that keeps its disk's key in it will ask for the recovery "
+            "key), or --tpm copy",
+            object="tpm",
+        )
+    if way is StateWay.COPY and case.facts.summary.tpm != "emulator":
+        return Problem(
+            "a TPM of the host itself cannot be copied", hint="--tpm fresh", object="tpm"
+        )
+    if way is StateWay.COPY and running:
+        return Problem(
+            "the TPM's state is in use", hint="shut the VM down, or --tpm fresh", object="tpm"
+        )
+    return None
+
+
+@ROWS.row("NVRAM_STATE")
+def firmware_variables_are_decided(case: CloneCase) -> Problem | None:
+    """Firmware variables are copied, for the boot entries in them, unless it is refused."""
+    if not case.facts.summary.nvram or case.request.nvram_way is not StateWay.REFUSE:
+        return None
     return Problem(
-        "the VM has a TPM; its state cannot be cloned yet",
-        hint="remove the TPM from a copy of the definition, or wait for a version that can",
-        object="tpm",
+        "the VM has firmware variables (NVRAM)",
+        hint="--nvram copy or --nvram fresh",
+        object="nvram",
     )
+
+
+@ROWS.row("CLONE_ADDRESS")
+def address_can_be_reserved(case: CloneCase) -> Problem | None:
+    """An address is reserved in the libvirt network of the clone's first interface."""
+    address = case.request.address
+    if not address:
+        return None
+    if not case.facts.network:
+        return Problem(
+            "the clone's first interface is in no libvirt network: none can reserve an address",
+            hint="--network 0=NAME, or set the address in the guest",
+            object="address",
+        )
+    if address in case.facts.addresses:
+        return Problem(f"{address} is taken in network {case.facts.network}", object="address")
+    return None
 
 
 @ROWS.row("HOST_DEVICE", Severity.WARN)
