@@ -23,7 +23,7 @@ from twinship.cli.outcome import exit_code
 from twinship.config import Config
 from twinship.controller import Controller
 from twinship.model.operation import Operation
-from twinship.model.request import CloneRequest, MigrateMode, MigrateRequest, StateWay
+from twinship.model.request import CloneMode, CloneRequest, MigrateMode, MigrateRequest, StateWay
 from twinship.operations.job import Watch
 from twinship.store.database import Database
 from twinship.store.operations import OperationStore
@@ -108,8 +108,9 @@ def main() -> int:
             names = request.pop("names")
             operation = controller.clone_many(CloneRequest(**request), names, watch=watch)
         elif order["verb"] == "clone":
-            if "tpm_way" in request:
-                request["tpm_way"] = StateWay(request["tpm_way"])
+            for field, kind in (("tpm_way", StateWay), ("mode", CloneMode)):
+                if field in request:
+                    request[field] = kind(request[field])
             operation = controller.clone(CloneRequest(**request), watch=watch)
         else:
             request["mode"] = MigrateMode(request.get("mode", "auto"))

@@ -116,3 +116,63 @@ def test_a_linked_clone_moves_with_all_it_depends_on(world: World) -> None:
     started = world.cli("vm", "start", "a")
     assert started.returncode == 0, started.stderr
     assert world.cli("vm", "start", "web").returncode == 0, "its child reads other files now"
+
+
+def disks_of(world: World, name: str) -> str:
+    """The definition, word for word."""
+    return world.one.run(["virsh", "dumpxml", "--inactive", name]).stdout.decode()
+
+
+def test_virsh_cannot_write_to_a_base_either(world: World) -> None:
+    world.make_vm(world.one, "web", Disk(file="web.qcow2"), Disk(file="b.img", format="raw"))
+    before = disks_of(world, "web")
+
+    assert world.cli("clone", "web", "thin", "--mode", "linked").returncode == 0
+
+    assert disks_of(world, "web").count("<readonly/>") == 2
+    assert "<readonly/>" not in disks_of(world, "thin")
+    world.one.run(["virsh", "-q", "start", "web"])
+    block = ["virsh", "qemu-monitor-command", "web", "--hmp", "info block"]
+    assert world.one.run(block).stdout.decode().count("read-only") == 2
+    world.one.run(["virsh", "-q", "destroy", "web"])
+    assert world.cli("clone", "web", "full").returncode == 0
+    assert "<readonly/>" not in disks_of(world, "full")
+    assert "guard" not in disks_of(world, "full")
+
+    assert world.cli("vm", "delete", "thin", "--disks", "delete", "--yes").returncode == 0
+
+    assert disks_of(world, "web") == before
+
+
+def test_a_base_is_writable_again_when_its_last_clone_stands_alone(world: World) -> None:
+    world.make_vm(world.one, "web", Disk(file="web.qcow2"))
+    before = disks_of(world, "web")
+    assert world.cli("clone", "web", "a", "b", "--mode", "linked").returncode == 0
+
+    assert world.cli("vm", "flatten", "a").returncode == 0
+    assert disks_of(world, "web").count("<readonly/>") == 1
+    assert world.cli("vm", "flatten", "b").returncode == 0
+
+    assert disks_of(world, "web") == before
+
+
+def test_a_base_whose_clones_virsh_removed_starts_writable(world: World) -> None:
+    world.make_vm(world.one, "web", Disk(file="web.qcow2"))
+    assert world.cli("clone", "web", "thin", "--mode", "linked").returncode == 0
+    world.one.run(["virsh", "-q", "undefine", "thin"])
+
+    assert world.cli("vm", "start", "web").returncode == 0
+
+    block = ["virsh", "qemu-monitor-command", "web", "--hmp", "info block"]
+    assert "read-only" not in world.one.run(block).stdout.decode()
+
+
+def test_a_linked_clone_that_fails_leaves_its_base_as_it_was(world: World) -> None:
+    world.make_vm(world.one, "web", Disk(file="web.qcow2"))
+    before = disks_of(world, "web")
+
+    world.act_at("define", "kill", "clone", vm="lab1/web", name="thin", mode="linked")
+
+    assert "<readonly/>" in disks_of(world, "web")
+    world.resume_all()
+    assert disks_of(world, "web") == before

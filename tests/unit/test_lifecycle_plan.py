@@ -22,7 +22,7 @@ from twinship.model.vm import VmState
 
 WEB = a_vm("web").with_disk()
 AWAY = WEB.with_element(
-    "<metadata><t:away xmlns:t='urn:twinship:domain:1' host='kvm02' since='2025'/></metadata>"
+    "<metadata><t:vm xmlns:t='urn:twinship:domain:1'><t:away host='kvm02' since='2025'/></t:vm></metadata>"
 )
 
 

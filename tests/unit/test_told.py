@@ -6,6 +6,7 @@ from tests.builders import a_clone_of, a_vm, clone_request, new_ids
 from twinship.clone.addressing import addressed
 from twinship.clone.plan import definition, plan_clone
 from twinship.domxml.attachments import with_oem_strings
+from twinship.domxml.rewrite import mark_of, with_mark, without_mark
 from twinship.domxml.told import seed_of, without_told
 from twinship.model.request import CloneRequest, FirstBootWay
 
@@ -60,3 +61,14 @@ def test_addresses_go_to_one_clone_after_the_other() -> None:
     assert (first.address, second.address) == ("192.0.2.11", "192.0.2.12")
     assert second.macs == ("52:54:00:aa:00:02", "52:54:00:aa:00:03")
     assert third.macs == ("52:54:00:aa:00:00", "52:54:00:aa:00:02")
+
+
+def test_all_marks_stand_in_one_element() -> None:
+    """Of several elements of one namespace libvirt keeps the first only."""
+    text = with_mark(a_vm("web").xml(), "away", {"host": "kvm02"})
+    text = with_mark(with_mark(text, "clone", {"of": "x"}), "away", {"host": "kvm03"})
+
+    assert text.count("xmlns:twinship") == 1
+    assert mark_of(text, "away") == {"host": "kvm03"}
+    assert mark_of(without_mark(text, "away"), "clone") == {"of": "x"}
+    assert "metadata" not in without_mark(without_mark(text, "away"), "clone")

@@ -14,6 +14,7 @@ from twinship.domxml.carrier import End as Side
 from twinship.domxml.lineage import Base, with_bases
 from twinship.hypervisor import networks, snapshots, vms, volumes
 from twinship.hypervisor.connection import Connection
+from twinship.inventory.guarding import guard, release_if_free
 from twinship.inventory.lineage import fingerprint
 from twinship.model.errors import HypervisorError
 from twinship.operations.job import Job
@@ -168,6 +169,36 @@ class Reserve:
     def _wanted(self) -> networks.Reservation:
         said = self.spec["reservation"]
         return networks.Reservation(mac=said["mac"], address=said["address"], name=said["name"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guard:
+    """Makes the disks that a linked clone stands on read-only in their VM's definition.
+
+    Undone unless another clone stands on them.
+    """
+
+    hosts: Hosts
+    spec: dict[str, Any]
+    name: str = "guard"
+    title: str = "make the disks of the base read-only"
+
+    def do(self, job: Job) -> dict[str, Any]:
+        """Whether anything had to be changed."""
+        uuid = self.spec["source"]["uuid"]
+        return {"set": guard(self.hosts.connection(self.spec["host"]), uuid, self.spec["guard"])}
+
+    def observe(self, job: Job) -> dict[str, Any] | None:
+        """Guarded twice is harmless."""
+        return None
+
+    def undo(self, job: Job) -> None:
+        """Makes them writable again."""
+        release_if_free(self.hosts.connection(self.spec["host"]), self.spec["source"]["uuid"])
+
+    def leftover(self) -> str:
+        """The read-only disks."""
+        return f"read-only disks of VM {self.spec['source']['name']} on {self.spec['host']}"
 
 
 def _definition_of(origin: Connection, spec: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from twinship.clone.facts import CloneFacts
+from twinship.clone.finishing import Guard
 from twinship.clone.plan import plan_clone
 from twinship.clone.run import held_of, source_felt
 from twinship.model.errors import TwinshipError
@@ -75,6 +76,8 @@ def plan_many(
             "binding": _shared_binding(plans),
             "keep_going": keep_going,
             "hold": first.spec["hold"],
+            "guard": first.spec["guard"],
+            "host": first.spec["host"],
             "machine": first.spec["machine"],
             "clones": [
                 {"title": plan.title, "slots": list(plan.slots), "spec": _child(plan)}
@@ -110,7 +113,7 @@ def _after(facts: CloneFacts, plan: Plan) -> CloneFacts:
 
 
 def _child(plan: Plan) -> dict[str, Any]:
-    return {**plan.spec, "child": True, "hold": None}  # the parent holds the source for all
+    return {**plan.spec, "child": True, "hold": None, "guard": []}  # the parent does for all
 
 
 def _shared_binding(plans: Sequence[Plan]) -> dict[str, str]:
@@ -140,6 +143,8 @@ class ClonesVerb:
         """A look, then all of them; a running source is held still meanwhile."""
         look, clones = Recheck(spec=spec, replan=self.replan), _All(spec=spec, engine=self.engine)
         held = held_of(spec)
+        if spec["guard"]:
+            return (look, Guard(hosts=self.hosts, spec=spec), clones)
         if held is None:
             return (look, clones)
         freeze, hosts, stall_s = spec["hold"]["freeze"], self.hosts, self.stall_s

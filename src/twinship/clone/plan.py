@@ -88,6 +88,7 @@ def plan_clone(facts: CloneFacts, request: CloneRequest, ids: NewIds) -> Plan:
         "nvram": _nvram(facts, request, nvram),
         "in_use": facts.in_use,
         "snapshot": request.snapshot,
+        "guard": [disk["target"] for disk in disks if disk["method"] == "overlay"],
         "hold": _hold(facts, planned, ids),
         "carrier": {"name": f"twinship-carrier-{ids.carrier[:8]}", "uuid": ids.carrier},
         "machine": _carrier_machine(facts),
@@ -350,6 +351,9 @@ def _steps(spec: Mapping[str, Any]) -> list[Step]:
     if spec["hold"]:
         title = f"put {spec['source']['name']} on its own disks again"
         steps.append(Step(id="give-back", title=title, host=spec["source"]["host"]))
+    if spec["guard"]:
+        title = f"make the disks of {spec['source']['name']} read-only"
+        steps.append(Step(id="guard", title=title, host=host))
     steps.append(Step(id="define", title=f"define {spec['name']}", host=host))
     if spec["start"]:
         steps.append(Step(id="start", title=f"start {spec['name']}", host=host))

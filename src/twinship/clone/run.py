@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from twinship.clone.copying import CopyDisks, VerifyDisks, volume_phase
-from twinship.clone.finishing import Define, GoBack, Grow, Reserve, Start, seed_phases
+from twinship.clone.finishing import Define, GoBack, Grow, Guard, Reserve, Start, seed_phases
 from twinship.clone.reconcile import reconcile_clone
 from twinship.hypervisor import vms
 from twinship.operations.job import Job
@@ -92,6 +92,8 @@ class CloneVerb:
             phases.append(Reserve(hosts=self.hosts, spec=spec))
         if held is not None:
             phases.append(GiveBack(hosts=self.hosts, held=held, stall_s=self.stall_s))
+        if spec["guard"]:
+            phases.append(Guard(hosts=self.hosts, spec=spec))
         phases.append(Define(hosts=self.hosts, spec=spec))
         if spec["start"]:
             phases.append(Start(hosts=self.hosts, spec=spec))

@@ -2,9 +2,11 @@
 
 ::
 
-    <twinship:clone of="UUID" name="web" mode="linked">
-      <twinship:base path="/…/web.qcow2" length="2228224" changed="1700000000.1" header="5d41…"/>
-    </twinship:clone>
+    <twinship:vm xmlns:twinship="urn:twinship:domain:1">
+      <twinship:clone of="UUID" name="web" mode="linked">
+        <twinship:base path="/…/web.qcow2" length="2228224" changed="1700000000.1" header="5d41…"/>
+      </twinship:clone>
+    </twinship:vm>
 """
 
 from __future__ import annotations
@@ -15,9 +17,8 @@ from dataclasses import dataclass
 from lxml import etree
 
 from twinship.domxml.document import parse, serialize
-from twinship.domxml.rewrite import NAMESPACE
+from twinship.domxml.rewrite import NAMESPACE, mark_path
 
-CLONE = f"{{{NAMESPACE}}}clone"
 BASE = f"{{{NAMESPACE}}}base"
 
 
@@ -47,7 +48,7 @@ class Lineage:
 
 def lineage_of(text: str) -> Lineage | None:
     """The lineage a definition tells of; None for a VM that is no clone of ours."""
-    mark = parse(text).find(f"metadata/{CLONE}")
+    mark = parse(text).find(mark_path("clone"))
     if mark is None:
         return None
     return Lineage(
@@ -69,7 +70,7 @@ def lineage_of(text: str) -> Lineage | None:
 def with_bases(text: str, bases: Iterable[Base]) -> str:
     """The definition of a clone of ours, depending on these files and no others."""
     root = parse(text)
-    mark = root.find(f"metadata/{CLONE}")
+    mark = root.find(mark_path("clone"))
     if mark is None:
         return text
     for old in mark.findall(BASE):

@@ -11,6 +11,7 @@ from twinship.domxml.document import parse, serialize
 NAMESPACE = "urn:twinship:domain:1"
 """The namespace of our marks in ``<metadata>``; libvirt keeps them and never reads them."""
 
+_MARKS = f"{{{NAMESPACE}}}vm"
 _SECRET_ATTRIBUTES = ("passwd",)
 _REDACTED = "*****"
 
@@ -84,16 +85,22 @@ def without_chains(text: str, targets: frozenset[str]) -> str:
 
 
 def with_mark(text: str, kind: str, attributes: Mapping[str, str]) -> str:
-    """The definition with our mark ``kind`` in its metadata, replacing an older one."""
+    """The definition with our mark ``kind`` in its metadata, replacing an older one.
+
+    All marks stand in one element: of several in one namespace libvirt keeps the first only.
+    """
     root = parse(text)
     metadata = root.find("metadata")
     if metadata is None:
         metadata = etree.Element("metadata")
         root.insert(min(2, len(root)), metadata)
+    marks = metadata.find(_MARKS)
+    if marks is None:
+        marks = etree.SubElement(metadata, _MARKS, nsmap={"twinship": NAMESPACE})
     tag = f"{{{NAMESPACE}}}{kind}"
-    for old in metadata.findall(tag):
-        metadata.remove(old)
-    mark = etree.SubElement(metadata, tag, nsmap={"twinship": NAMESPACE})
+    for old in marks.findall(tag):
+        marks.remove(old)
+    mark = etree.SubElement(marks, tag)
     for key, value in attributes.items():
         mark.set(key, value)
     return serialize(root)
@@ -102,18 +109,27 @@ def with_mark(text: str, kind: str, attributes: Mapping[str, str]) -> str:
 def without_mark(text: str, kind: str) -> str:
     """The definition without our mark ``kind``."""
     root = parse(text)
+    marks = root.find(f"metadata/{_MARKS}")
+    if marks is None:
+        return text
+    for mark in marks.findall(f"{{{NAMESPACE}}}{kind}"):
+        marks.remove(mark)
     metadata = root.find("metadata")
-    if metadata is not None:
-        for mark in metadata.findall(f"{{{NAMESPACE}}}{kind}"):
-            metadata.remove(mark)
+    if len(marks) == 0 and metadata is not None:
+        metadata.remove(marks)
         if len(metadata) == 0:
             root.remove(metadata)
     return serialize(root)
 
 
+def mark_path(kind: str) -> str:
+    """Where the mark ``kind`` stands in a ``<domain>``."""
+    return f"metadata/{_MARKS}/{{{NAMESPACE}}}{kind}"
+
+
 def mark_of(text: str, kind: str) -> dict[str, str] | None:
     """The attributes of our mark ``kind``, or None."""
-    mark = parse(text).find(f"metadata/{{{NAMESPACE}}}{kind}")
+    mark = parse(text).find(mark_path(kind))
     return (
         {str(key): str(value) for key, value in mark.attrib.items()} if mark is not None else None
     )

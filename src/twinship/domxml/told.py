@@ -2,7 +2,7 @@
 
 ::
 
-    <twinship:told xmlns:twinship="..." keys="io.systemd.credential:..." seed="/pool/a-seed.iso"/>
+    <twinship:told keys="io.systemd.credential:..." seed="/pool/a-seed.iso"/>
 """
 
 from __future__ import annotations

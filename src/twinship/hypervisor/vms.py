@@ -9,6 +9,7 @@ import libvirt
 
 from twinship.domxml import read as domread
 from twinship.domxml.document import parse
+from twinship.domxml.guard import unguarded
 from twinship.hypervisor import volumes
 from twinship.hypervisor.connection import Connection
 from twinship.hypervisor.translate import doing, translated
@@ -105,8 +106,9 @@ def facts(connection: Connection, uuid: str) -> VmFacts:
         secure = libvirt.VIR_DOMAIN_XML_SECURE
         state, reason = domain.state(0)
         active, persistent = bool(domain.isActive()), bool(domain.isPersistent())
-        inactive = domain.XMLDesc(secure | libvirt.VIR_DOMAIN_XML_INACTIVE) if persistent else ""
-        live = domain.XMLDesc(secure) if active else ""
+        stored = domain.XMLDesc(secure | libvirt.VIR_DOMAIN_XML_INACTIVE) if persistent else ""
+        inactive = unguarded(stored)
+        live = unguarded(domain.XMLDesc(secure)) if active else ""
         text = live or inactive
         summary = domread.summary(text)
         vm = Vm(
@@ -184,7 +186,12 @@ def find_by_name(connection: Connection, name: str) -> tuple[str, VmState] | Non
 
 
 def inactive_xml(connection: Connection, uuid: str) -> str:
-    """The definition used at the next start, with its secrets."""
+    """The definition used at the next start, with its secrets and without its guard."""
+    return unguarded(stored_xml(connection, uuid))
+
+
+def stored_xml(connection: Connection, uuid: str) -> str:
+    """The definition word for word, with its secrets."""
     flags = libvirt.VIR_DOMAIN_XML_SECURE | libvirt.VIR_DOMAIN_XML_INACTIVE
     with doing(f"read the definition of VM {uuid} on {connection.name}"):
         return str(_need(connection, uuid).XMLDesc(flags))

@@ -8,8 +8,9 @@ from typing import Any
 
 from twinship.domxml import read as domread
 from twinship.domxml.carrier import Cargo, Carrier
-from twinship.domxml.lineage import with_bases
+from twinship.domxml.lineage import lineage_of, with_bases
 from twinship.hypervisor import vms
+from twinship.inventory.guarding import release_if_free
 from twinship.model.host import HostFacts
 from twinship.model.plan import Plan, Step
 from twinship.model.vm import Disk, VmFacts
@@ -214,7 +215,10 @@ class _Forget:
         job.no_way_back()
         connection = self.hosts.connection(self.spec["host"])
         text = vms.inactive_xml(connection, self.spec["uuid"])
+        lineage = lineage_of(text)
         vms.define(connection, with_bases(text, ()))
+        if lineage is not None:
+            release_if_free(connection, lineage.of)
         return {}
 
     def observe(self, job: Job) -> dict[str, Any] | None:

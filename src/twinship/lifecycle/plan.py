@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from twinship.domxml.lineage import lineage_of
 from twinship.domxml.rewrite import mark_of
 from twinship.domxml.told import seed_of
 from twinship.model.plan import Plan, Severity, Step
@@ -200,6 +201,7 @@ def plan_delete(case: DeleteCase) -> Plan:
     files = [d.path for d in case.vm.file_disks] if case.delete_disks else []
     if case.delete_disks and (seed := seed_of(case.vm.xml)):
         files.append(seed)
+    lineage = lineage_of(case.vm.xml)
     reservation = mark_of(case.vm.xml, "reservation")
     steps = [Step(id="undefine", title=f"undefine {vm.name}", host=vm.host)]
     steps += [Step(id=f"delete:{path}", title=f"delete {path}", host=vm.host) for path in files]
@@ -220,6 +222,7 @@ def plan_delete(case: DeleteCase) -> Plan:
             "name": vm.name,
             "files": files,
             "reservation": reservation,
+            "base": lineage.of if lineage is not None else "",
             "delete_state": case.delete_disks,
         },
     )

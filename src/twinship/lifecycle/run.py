@@ -8,6 +8,7 @@ from typing import Any
 
 from twinship.hypervisor import networks, vms, volumes
 from twinship.hypervisor.connection import Connection
+from twinship.inventory.guarding import release, release_if_free
 from twinship.model.errors import Gone, StillRunning, TwinshipError
 from twinship.operations.job import Job
 from twinship.operations.verb import Decision, Phase, Verdict
@@ -21,6 +22,7 @@ def _start(hosts: Hosts, spec: dict[str, Any], _job: Job) -> dict[str, Any]:
     connection = hosts.connection(spec["host"])
     found = vms.state(connection, spec["uuid"])
     if found is None or not found[0].active:
+        release(connection, spec["uuid"])  # the plan has seen that nothing stands on its disks
         vms.start(connection, spec["uuid"])
     return {"vm": spec["name"], "host": spec["host"], "state": "running"}
 
@@ -58,6 +60,8 @@ def _delete(hosts: Hosts, spec: dict[str, Any], _job: Job) -> dict[str, Any]:
     vms.undefine(connection, spec["uuid"], keep_state=not spec.get("delete_state", False))
     if reservation := spec.get("reservation"):
         _release(connection, reservation)
+    if base := spec.get("base"):
+        release_if_free(connection, base)
     deleted = [path for path in spec["files"] if volumes.delete(connection, path)]
     return {"vm": spec["name"], "host": spec["host"], "deleted": deleted}
 
