@@ -191,9 +191,7 @@ def test_a_tpm_is_copied_or_fresh_as_asked(world: World, sealed: str, way: str) 
 
 
 def test_a_copied_tpm_goes_when_its_clone_fails(world: World, sealed: str) -> None:
-    request = {"vm": "lab1/web", "name": "b", "tpm_way": "copy"}
-
-    world.act_at("define", "kill", "clone", **request)
+    world.act_at("define", "kill", "clone", vm="lab1/web", name="b", tpm_way="copy")
 
     assert world.resume_all() == [OperationState.FAILED]
     assert list(states(world)) == [sealed]

@@ -248,7 +248,10 @@ def test_the_clone_of_a_clone_is_marked_as_the_clone_of_its_source() -> None:
 
 
 def test_a_clone_is_not_away_though_its_source_was() -> None:
-    away = "<metadata><t:vm xmlns:t='urn:twinship:domain:1'><t:away host='kvm09' since='x'/></t:vm></metadata>"
+    away = (
+        "<metadata><t:vm xmlns:t='urn:twinship:domain:1'>"
+        "<t:away host='kvm09' since='x'/></t:vm></metadata>"
+    )
     assert mark_of(_clone_definition(a_vm("web").with_disk().with_element(away)), "away") is None
 
 

@@ -22,7 +22,8 @@ from twinship.model.vm import VmState
 
 WEB = a_vm("web").with_disk()
 AWAY = WEB.with_element(
-    "<metadata><t:vm xmlns:t='urn:twinship:domain:1'><t:away host='kvm02' since='2025'/></t:vm></metadata>"
+    "<metadata><t:vm xmlns:t='urn:twinship:domain:1'>"
+    "<t:away host='kvm02' since='2025'/></t:vm></metadata>"
 )
 
 

@@ -88,6 +88,9 @@ class CopyDisks:
             if disk["method"] in WHOLE_FILE:
                 length = length_of(disk, outcomes)
                 copy_tail(source, disk["source"], target, disk["path"], length)
+            if disk["allocate"] and disk["format"] == "raw":
+                # Zeroes that were mirrored have unmapped what was taken before.
+                volumes.allocate(target, disk["path"], disk["virtual"])
             found = volumes.find(target, disk["path"])
             copied[disk["target"]] = found.allocated_bytes if found is not None else 0
         return {"disks": copied, "seconds": round(job.clock.monotonic() - began, 3)}

@@ -107,9 +107,9 @@ def _spec(
             no_reflink=facts.no_reflink.get(top.path, ""),
             across=facts.across,
             snapshot=moment,
+            allocate=request.full_allocation,
         )
     )
-    chain = disk.chain if method == "flatten" else disk.chain[:1]
     overlay = method == "overlay"
     return {
         "target": disk.target,
@@ -123,7 +123,7 @@ def _spec(
         "back_to": moment == "internal",
         "reflink": ("here" if seen else "libvirt") if method == "reflink" else "",
         "why_not_faster": against,
-        "bytes": 0 if overlay else sum(layer.allocated_bytes for layer in chain),
+        "bytes": _needed(request, disk, method, top.length_bytes),
         "length": top.length_bytes,
         "virtual": top.header.virtual_bytes,
         "cluster": 0 if overlay else top.header.cluster_bytes,
@@ -134,6 +134,16 @@ def _spec(
         ],
         "allocate": request.full_allocation,
     }
+
+
+def _needed(request: CloneRequest, disk: Disk, method: str, length: int) -> int:
+    """The bytes a new file takes."""
+    if method == "overlay":
+        return 0
+    if request.full_allocation and disk.format == "raw":
+        return length
+    layers = disk.chain if method == "flatten" else disk.chain[:1]
+    return sum(layer.allocated_bytes for layer in layers)
 
 
 def bases_of(disk: Mapping[str, Any]) -> tuple[str, ...]:

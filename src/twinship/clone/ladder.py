@@ -20,7 +20,8 @@ class LadderCase:
 
     ``seen_here``: this process sees the file itself. ``no_reflink``: why its filesystem cannot, as
     far as that can be known (empty when it can, or when only trying would tell). ``across``: the
-    clone is for another host.
+    clone is for another host. ``snapshot``: ``internal`` when the moment is inside the file.
+    ``allocate``: a raw file shall take all its space at once.
     """
 
     disk: Disk
@@ -29,6 +30,7 @@ class LadderCase:
     no_reflink: str
     across: bool = False
     snapshot: str = ""
+    allocate: bool = False
 
     @property
     def based(self) -> bool:
@@ -64,6 +66,8 @@ def _reflink(case: LadderCase) -> Refusal | None:
         return Refusal("OTHER_HOST", "blocks are shared within one filesystem only")
     if case.mode is CloneMode.LINKED:
         return Refusal("LINKED", "a linked clone was asked for")
+    if case.allocate:
+        return Refusal("ALLOCATED", "all space is to be taken at once")
     if case.based and case.mode is CloneMode.FULL:
         return Refusal("BASED", "the file is based on another, which a full clone does not share")
     if case.no_reflink:

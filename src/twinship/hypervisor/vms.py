@@ -142,11 +142,11 @@ def facts(connection: Connection, uuid: str) -> VmFacts:
 
 def macs(connection: Connection) -> frozenset[str]:
     """The MAC addresses of every VM of the host, in lower case. Reads every definition."""
-    found: set[str] = set()
-    with doing(f"read the VMs of {connection.name}"):
-        for domain in connection.raw.listAllDomains(0):
-            found |= {nic.mac.lower() for nic in domread.summary(domain.XMLDesc(0)).nics}
-    return frozenset(found)
+    return frozenset(
+        nic.mac.lower()
+        for _, _, text in definitions(connection)
+        for nic in domread.summary(text).nics
+    )
 
 
 def job(connection: Connection, uuid: str) -> str:

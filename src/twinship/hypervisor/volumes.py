@@ -339,53 +339,11 @@ def _facts(connection: Connection, volume: Any) -> VolumeFacts:
     )
 
 
-def temporary_pool(connection: Connection, name: str, path: str, *, build: bool = False) -> None:
-    """Makes a transient pool over a directory: a window on its files, nothing more.
-
-    ``build``: makes the directory, mode 0700, if it is missing. Raises :class:`HypervisorError`; an
-    existing pool over the same directory is an error too.
-    """
-    root = etree.Element("pool", type="dir")
-    etree.SubElement(root, "name").text = name
-    target = etree.SubElement(root, "target")
-    etree.SubElement(target, "path").text = path
-    flags = 0
-    if build:
-        etree.SubElement(etree.SubElement(target, "permissions"), "mode").text = "0700"
-        flags = libvirt.VIR_STORAGE_POOL_CREATE_WITH_BUILD
-    with doing(f"open the directory {path} on {connection.name}"):
-        connection.raw.storagePoolCreateXML(serialize(root), flags)
-
-
-def delete_directory(connection: Connection, pool: str, path: str) -> None:
-    """Deletes a directory and the files in it, through a pool of this name for the time being.
-
-    Harmless where there is none; one with directories in it stays.
-    """
-    root = etree.Element("pool", type="dir")
-    etree.SubElement(root, "name").text = pool
-    target = etree.SubElement(root, "target")
-    etree.SubElement(target, "path").text = path
-    with doing(f"delete the directory {path} on {connection.name}"):
-        found = connection.raw.storagePoolDefineXML(serialize(root), 0)
-        try:
-            try:
-                found.create(0)
-            except libvirt.libvirtError as error:
-                if "No such file" in str(error):
-                    return
-                raise
-            left = False
-            for volume in found.listAllVolumes(0):
-                if volume.info()[0] == libvirt.VIR_STORAGE_VOL_DIR:
-                    left = True
-                else:
-                    volume.delete(0)
-            found.destroy()
-            if not left:
-                found.delete(0)
-        finally:
-            found.undefine()
+def allocate(connection: Connection, path: str, capacity_bytes: int) -> None:
+    """Makes a raw volume take all its space; what it holds stays."""
+    volume = _need(connection, path)
+    with doing(f"take all the space of {path} on {connection.name}"):
+        volume.resize(capacity_bytes, libvirt.VIR_STORAGE_VOL_RESIZE_ALLOCATE)
 
 
 def resize(connection: Connection, path: str, capacity_bytes: int) -> None:
@@ -393,12 +351,3 @@ def resize(connection: Connection, path: str, capacity_bytes: int) -> None:
     volume = _need(connection, path)
     with doing(f"grow {path} on {connection.name}"):
         volume.resize(capacity_bytes, 0)
-
-
-def close_temporary_pool(connection: Connection, name: str) -> None:
-    """Closes a pool of :func:`temporary_pool`; its files stay. Harmless when it is closed."""
-    try:
-        connection.raw.storagePoolLookupByName(name).destroy()
-    except libvirt.libvirtError as error:
-        if error.get_error_code() != libvirt.VIR_ERR_NO_STORAGE_POOL:
-            raise translated(error, f"close the pool {name} on {connection.name}") from error

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from twinship.hypervisor import volumes
+from twinship.hypervisor import pools, volumes
 from twinship.hypervisor.connection import Connection
 from twinship.model.errors import Conflict, TwinshipError
 from twinship.operations.job import Job
@@ -81,7 +81,7 @@ class CopyNvram:
     def undo(self, job: Job) -> None:
         """Deletes the copy, and closes what an interrupted run left open."""
         for host in dict.fromkeys((self.source_host, self.target_host)):
-            volumes.close_temporary_pool(self.hosts.connection(host), _pool_name(job))
+            pools.close_temporary_pool(self.hosts.connection(host), _pool_name(job))
         if not job.notes(self.name).get("was_absent"):
             return
         target = self.hosts.connection(self.target_host)
@@ -102,11 +102,11 @@ def _window(job: Job, connection: Connection, path: str) -> Iterator[str]:
         yield there
         return
     name = _pool_name(job)
-    volumes.temporary_pool(connection, name, directory)
+    pools.temporary_pool(connection, name, directory)
     try:
         yield name
     finally:
-        volumes.close_temporary_pool(connection, name)
+        pools.close_temporary_pool(connection, name)
 
 
 def _pool_name(job: Job) -> str:

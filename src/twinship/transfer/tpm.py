@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from twinship.hypervisor import volumes
+from twinship.hypervisor import pools, volumes
 from twinship.hypervisor.connection import Connection
 from twinship.model.errors import Conflict, Gone, HypervisorError, TwinshipError
 from twinship.operations.job import Job
@@ -43,7 +43,7 @@ class CopyTpm:
         pool = _pool(job, "to")
         self._drop(job, target)
         job.note(self.name, {"began": True})
-        volumes.temporary_pool(target, pool, self.target_directory, build=True)
+        pools.temporary_pool(target, pool, self.target_directory, build=True)
         try:
             if volumes.names(target, pool):
                 job.note(self.name, {"began": False})
@@ -55,7 +55,7 @@ class CopyTpm:
                 path = volumes.create(target, new)
                 volumes.write(target, path, 0, data)
         finally:
-            volumes.close_temporary_pool(target, pool)
+            pools.close_temporary_pool(target, pool)
         return {"bytes": sum(len(data) for data in files.values())}
 
     def observe(self, job: Job) -> dict[str, Any] | None:
@@ -65,7 +65,7 @@ class CopyTpm:
     def undo(self, job: Job) -> None:
         """Deletes the copy, and closes what an interrupted run left open."""
         source = self.hosts.connection(self.source_host)
-        volumes.close_temporary_pool(source, _pool(job, "from"))
+        pools.close_temporary_pool(source, _pool(job, "from"))
         self._drop(job, self.hosts.connection(self.target_host))
 
     def leftover(self) -> str:
@@ -74,9 +74,9 @@ class CopyTpm:
 
     def _read(self, job: Job, source: Connection) -> dict[str, bytes]:
         pool = _pool(job, "from")
-        volumes.close_temporary_pool(source, pool)
+        pools.close_temporary_pool(source, pool)
         try:
-            volumes.temporary_pool(source, pool, self.source_directory)
+            pools.temporary_pool(source, pool, self.source_directory)
         except HypervisorError as error:
             if isinstance(error, Gone) or "No such file" in error.cause:
                 return {}
@@ -94,16 +94,16 @@ class CopyTpm:
                 files[name] = volumes.read(source, path, 0, length)
             return files
         finally:
-            volumes.close_temporary_pool(source, pool)
+            pools.close_temporary_pool(source, pool)
 
     def _drop(self, job: Job, target: Connection) -> None:
         """Deletes what this operation made there."""
         pool = _pool(job, "to")
-        volumes.close_temporary_pool(target, pool)
+        pools.close_temporary_pool(target, pool)
         if job.notes(self.name).get("began"):
-            volumes.delete_directory(target, pool, self.target_directory)
+            pools.delete_directory(target, pool, self.target_directory)
             above = self.target_directory.rpartition("/")[0]
-            volumes.delete_directory(target, pool, above)
+            pools.delete_directory(target, pool, above)
 
 
 def _pool(job: Job, which: str) -> str:

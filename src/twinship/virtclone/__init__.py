@@ -1,0 +1,1 @@
+"""``twinship-virt-clone``: takes virt-clone's options and clones with Twinship."""

@@ -1,0 +1,7 @@
+"""``python -m twinship.virtclone``."""
+
+from __future__ import annotations
+
+from twinship.virtclone.main import main
+
+main()
