@@ -19,33 +19,22 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twinship.clock import Clock, SystemClock
 from twinship.clone.addressing import addressed
 from twinship.clone.gather import gather as gather_clone
 from twinship.clone.ids import new_ids
-from twinship.clone.many import ClonesVerb, plan_many
 from twinship.clone.plan import asked_for, plan_clone
-from twinship.clone.run import CloneVerb
 from twinship.config import Config, user_config
-from twinship.doctor.examine import examine
-from twinship.doctor.mend import Mender
 from twinship.domxml import read
 from twinship.hypervisor import agent, hosts, pools, vms, volumes
 from twinship.hypervisor.connection import Connection, Connections
 from twinship.inventory.inventory import Inventory
 from twinship.inventory.lineage import children
-from twinship.inventory.sharing import Sharing, compare
 from twinship.lifecycle.boot import wait_boot
-from twinship.lifecycle.flatten import FlattenCase, FlattenVerb, plan_flatten
 from twinship.lifecycle.gather import delete_case, start_case
 from twinship.lifecycle.plan import plan_delete, plan_start, plan_stop
-from twinship.lifecycle.run import EFFECTS, LifecycleVerb
-from twinship.migrate.gather import gather as gather_migrate
-from twinship.migrate.plan import asked_for as move_asked_for
-from twinship.migrate.plan import plan_migrate
-from twinship.migrate.run import MigrateVerb
 from twinship.model.diagnosis import Diagnosis
 from twinship.model.errors import Busy, NotFound, UsageError
 from twinship.model.host import HostRecord, HostStatus
@@ -63,7 +52,10 @@ from twinship.store import upkeep
 from twinship.store.database import Database
 from twinship.store.hosts import HostStore
 from twinship.store.operations import OperationStore
-from twinship.transfer import probe
+from twinship.verbs import registry
+
+if TYPE_CHECKING:
+    from twinship.inventory.sharing import Sharing
 
 NAME_TRIES = 30
 """How often a free name is looked for again that another clone was quicker to take."""
@@ -99,7 +91,16 @@ class Controller:
         )
         self._engine = Engine(
             self._store,
-            self._verbs(),
+            registry(
+                self.inventory,
+                {
+                    "clone": self._clone_changes,
+                    "clones": self._clones_changes,
+                    "migrate": self._migrate_changes,
+                },
+                lambda: self._engine,
+                stall_s=self.config.stall_s,
+            ),
             self._clock,
             Processes(self._database.now, shared=self._database.shared),
             lease_s=self.config.lease_s,
@@ -151,6 +152,9 @@ class Controller:
         Tries both ways with something that carries nothing; leaves nothing on either.
         """
         one, two = self.inventory.connection(name), self.inventory.connection(other)
+        from twinship.inventory.sharing import compare
+        from twinship.transfer import probe
+
         found = compare(one, two)
         here, there = hosts.facts(one), hosts.facts(two)
         ways = probe.ways(one, here, two, there, self._clock)
@@ -249,6 +253,8 @@ class Controller:
 
     def vm_flatten_plan(self, name: str) -> Plan:
         """What making a linked clone independent would do."""
+        from twinship.lifecycle.flatten import FlattenCase, plan_flatten
+
         vm = self.inventory.find(name)
         connection = self.inventory.connection(vm.host)
         case = FlattenCase(vm=vms.facts(connection, vm.uuid), host=hosts.facts(connection))
@@ -312,6 +318,8 @@ class Controller:
         facts = replace(facts, names=facts.names | (promised if "" in names else frozenset()))
         requests = addressed(facts, [replace(request, name=name) for name in names])
         fresh = [new_ids(len(facts.summary.nics)) for _ in names]
+        from twinship.clone.many import plan_many
+
         return plan_many(facts, requests, fresh, keep_going=keep_going)
 
     def clone_many(
@@ -330,6 +338,9 @@ class Controller:
 
     def migrate_plan(self, request: MigrateRequest) -> Plan:
         """What moving would do."""
+        from twinship.migrate.gather import gather
+        from twinship.migrate.plan import plan_migrate
+
         if request.stay_defined and request.temporary:
             raise UsageError(
                 "--stay-defined and --temporary exclude each other",
@@ -337,7 +348,7 @@ class Controller:
             )
         vm = self.inventory.find(request.vm)
         target = self.inventory.record(request.target)
-        facts = gather_migrate(
+        facts = gather(
             self.inventory.connection(vm.host), self.inventory.connection(target.name), vm.uuid
         )
         return plan_migrate(facts, request, new_ids(0))
@@ -393,6 +404,9 @@ class Controller:
 
     def doctor(self, *, fix: bool = False) -> Diagnosis:
         """Looks over all hosts for what is nobody's; with ``fix`` mends what is certain."""
+        from twinship.doctor.examine import examine
+        from twinship.doctor.mend import Mender
+
         found = examine(self.inventory, self._store, self._runner.orphans())
         if not fix:
             return found
@@ -423,26 +437,6 @@ class Controller:
         self._runner.recover_orphans()
         upkeep.prune(self._database, self._clock.now() - timedelta(days=upkeep.KEEP_DAYS))
 
-    def _verbs(self) -> dict[str, Any]:
-        stall_s = self.config.stall_s
-        verbs: dict[str, Any] = {
-            kind: LifecycleVerb(kind=kind, hosts=self.inventory) for kind in EFFECTS
-        }
-        verbs["flatten"] = FlattenVerb(hosts=self.inventory, stall_s=stall_s)
-        verbs["clone"] = CloneVerb(
-            hosts=self.inventory, replan=self._clone_changes, stall_s=stall_s
-        )
-        verbs["clones"] = ClonesVerb(
-            hosts=self.inventory,
-            replan=self._clones_changes,
-            engine=lambda: self._engine,
-            stall_s=stall_s,
-        )
-        verbs["migrate"] = MigrateVerb(
-            hosts=self.inventory, replan=self._migrate_changes, stall_s=stall_s
-        )
-        return verbs
-
     def _clone_changes(self, spec: dict[str, Any]) -> tuple[str, ...]:
         return changed(spec["binding"], self.clone_plan(asked_for(spec)).binding)
 
@@ -452,4 +446,6 @@ class Controller:
         return changed(bound, {key: value for key, value in now.items() if key in bound})
 
     def _migrate_changes(self, spec: dict[str, Any]) -> tuple[str, ...]:
-        return changed(spec["binding"], self.migrate_plan(move_asked_for(spec)).binding)
+        from twinship.migrate.plan import asked_for
+
+        return changed(spec["binding"], self.migrate_plan(asked_for(spec)).binding)

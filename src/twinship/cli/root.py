@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import gc
 import importlib
 import os
 import signal
@@ -85,6 +86,7 @@ def root(ctx: click.Context, lab: bool) -> None:
 
 def main() -> None:
     """The entry point: turns every error into words on stderr and an exit code."""
+    gc.disable()  # until all is loaded, see open_controller
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     session_output = _wanted_output(sys.argv[1:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING
 
 import click
@@ -35,6 +36,8 @@ def open_controller(*, lab: bool) -> Controller:
     """A controller on the real inventory or, for ``lab``, on the lab's own."""
     from twinship.controller import Controller
 
+    gc.freeze()  # what has been loaded stays: not to be looked through again (10 % of a start)
+    gc.enable()
     return Controller(_config(lab=lab), local=not lab)
 
 
