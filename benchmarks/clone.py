@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,10 +17,13 @@ from pathlib import Path
 from benchmarks.basics import GIB, IMAGES, forget_caches
 from benchmarks.measure import Claim, allocated, lab, record, timed, twinship
 from twinship_lab import Lab, LabHost
-from twinship_lab.guests import GuestSpec, NewDisk, create_guest
+from twinship_lab.guests import GuestSpec, Load, NewDisk, create_guest
 
 ROUNDS = 2
+QUICK_ROUNDS = 5
 DATA = 2 * GIB
+REFLINKED = 10 * GIB
+"""What a reflink shares and virt-clone copies: its time grows with it, ours does not."""
 
 
 def main() -> int:
@@ -33,6 +38,7 @@ def main() -> int:
             claims += full(made, environment, size, form, limit)
         claims += linked(made, environment)
         claims += across(made, environment)
+        claims += running(made, environment)
         with xfs(made.host("lab1")):
             claims += reflinked(made)
     return record("clone", claims, {"rounds": ROUNDS})
@@ -144,14 +150,58 @@ def across(made: Lab, environment: dict[str, str]) -> list[Claim]:
     ]
 
 
-def reflinked(made: Lab) -> list[Claim]:
-    """On XFS, the commands run on the host itself."""
+def running(made: Lab, environment: dict[str, str]) -> list[Claim]:
+    """A clone of a guest that writes to two disks; the gap is what the guest itself measured."""
     host = made.host("lab1")
-    disk = NewDisk(size_bytes=8 * GIB, data_bytes=DATA)
-    host.run(["qemu-img", "create", "-q", "-f", "qcow2", f"{IMAGES}/x.qcow2", str(8 * GIB)])
-    quarter = DATA // 4  # qemu-io writes less than 2 GiB at once
-    for number in range(4):
-        pattern = f"write -q -P 7 {number * quarter} {quarter}"
+    disks = tuple(NewDisk(size_bytes=8 * GIB, format="raw", data_bytes=GIB) for _ in range(2))
+    load = Load(disk_bytes_s=4_000_000)
+    spec = GuestSpec(disks=disks, memory_mib=128, load=load, start=True)
+    create_guest(host, made.cache, "busy", spec)
+    gaps, took = [], []
+    for _ in range(ROUNDS):
+        ticks(host, "busy", reset=True)
+        took.append(timed(twinship("clone", "lab1/busy", "still"), environment))
+        time.sleep(2.2)  # the guest's clock shows a stop at its next full second
+        gaps.append(float(str(ticks(host, "busy")["longest_gap_s"])))
+        remove(host, "still", f"{IMAGES}/still-vda.raw")
+        host.run(["rm", "-f", f"{IMAGES}/still-vdb.raw"])
+    host.run(["virsh", "-q", "destroy", "busy"])
+    remove(host, "busy", f"{IMAGES}/busy.raw")
+    host.run(["rm", "-f", f"{IMAGES}/busy-vdb.raw"])
+    what = "clone of a running guest, two raw disks of 8 GiB with 1 GiB data each"
+    return [
+        Claim(
+            name=f"{what}: the guest's longest gap",
+            unit="s",
+            ours=gaps,
+            peer=[],
+            peer_name="",
+            limit=1.0,
+            kind="absolute",
+        ),
+        Claim(name=what, unit="s", ours=took, peer=[], peer_name="", limit=None, kind="absolute"),
+    ]
+
+
+def ticks(host: LabHost, name: str, *, reset: bool = False) -> dict[str, object]:
+    """What the micro guest says of itself; waits until it is up."""
+    command = json.dumps({"execute": "twinship-ticks", "arguments": {"reset": reset}})
+    for _ in range(400):
+        done = host.run(["virsh", "qemu-agent-command", name, command], check=False)
+        if done.returncode == 0:
+            answer: dict[str, object] = json.loads(done.stdout)["return"]
+            return answer
+        time.sleep(0.05)
+    raise SystemExit(f"{name} does not answer")
+
+
+def reflinked(made: Lab) -> list[Claim]:
+    """On XFS, the commands run on the host itself; the source's data is read from the disk."""
+    host = made.host("lab1")
+    disk = NewDisk(size_bytes=REFLINKED + GIB, data_bytes=REFLINKED)
+    host.run(["qemu-img", "create", "-q", "-f", "qcow2", f"{IMAGES}/x.qcow2", str(REFLINKED + GIB)])
+    for number in range(REFLINKED // GIB):  # qemu-io writes less than 2 GiB at once
+        pattern = f"write -q -P {number + 1} {number * GIB} {GIB}"
         host.run(["qemu-io", "-f", "qcow2", "-c", pattern, f"{IMAGES}/x.qcow2"], timeout_s=300)
     host.run(["virsh", "-q", "pool-refresh", "default"])
     xml = (
@@ -165,15 +215,17 @@ def reflinked(made: Lab) -> list[Claim]:
     peer: list[float] = []
     script = str(Path(sys.executable).with_name("twinship"))
     with tempfile.TemporaryDirectory() as state:
-        for _ in range(ROUNDS):
-            forget_caches()
+        for _ in range(QUICK_ROUNDS):
+            forget_file(host, f"{IMAGES}/x.qcow2")
             peer.append(in_host(host, *_local_virt_clone("x", "y", f"{IMAGES}/y.qcow2")))
             remove(host, "y", f"{IMAGES}/y.qcow2")
+            forget_file(host, f"{IMAGES}/x.qcow2")
             command = ("env", f"TWINSHIP_STATE_DIR={state}", script, "clone", "x", "y")
             ours.append(in_host(host, *command))
             remove(host, "y", f"{IMAGES}/y.qcow2")
     host.run(["virsh", "-q", "undefine", "x"])
-    what = "reflinked clone, qcow2 on XFS, the whole command"
+    size = REFLINKED // GIB
+    what = f"reflinked clone, qcow2 with {size} GiB data on XFS, the whole command"
     return [
         Claim(name=what, unit="s", ours=ours, peer=peer, peer_name="virt-clone", limit=1 / 30),
         Claim(
@@ -194,7 +246,7 @@ def xfs(host: LabHost) -> Iterator[None]:
     with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:
         image = Path(directory) / "xfs.img"
         with image.open("wb") as file:
-            file.truncate(12 * GIB)
+            file.truncate(2 * REFLINKED + 4 * GIB)
         subprocess.run(["mkfs.xfs", "-q", str(image)], check=True)
         host.run(["mount", "-o", "loop", str(image), IMAGES])
         host.run(["virsh", "-q", "pool-refresh", "default"])
@@ -202,6 +254,12 @@ def xfs(host: LabHost) -> Iterator[None]:
             yield
         finally:
             host.run(["umount", "-l", IMAGES])
+
+
+def forget_file(host: LabHost, path: str) -> None:
+    """Drops a file from the page cache, and nothing else: both tools' own files stay there."""
+    timed(["sync"])
+    host.run(["dd", f"of={path}", "oflag=nocache", "conv=notrunc,fdatasync", "count=0"])
 
 
 def virt_clone(host: LabHost, name: str, new: str, file: str) -> list[str]:

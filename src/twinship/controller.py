@@ -28,10 +28,10 @@ from twinship.clone.ids import new_ids
 from twinship.clone.plan import asked_for, plan_clone
 from twinship.config import Config, user_config
 from twinship.domxml import read
+from twinship.domxml.lineage import Kin, family
 from twinship.hypervisor import agent, hosts, pools, vms, volumes
 from twinship.hypervisor.connection import Connection, Connections
 from twinship.inventory.inventory import Inventory
-from twinship.inventory.lineage import children
 from twinship.lifecycle.boot import wait_boot
 from twinship.lifecycle.gather import delete_case, start_case
 from twinship.lifecycle.plan import plan_delete, plan_start, plan_stop
@@ -197,11 +197,10 @@ class Controller:
         vm = self.inventory.find(name)
         return vms.facts(self.inventory.connection(vm.host), vm.uuid)
 
-    def vm_children(self, name: str) -> tuple[str, ...]:
-        """The VMs whose disks are based on those of this one."""
+    def vm_family(self, name: str) -> Kin:
+        """The tree of linked clones that a VM belongs to, from the base of all."""
         vm = self.inventory.find(name)
-        connection = self.inventory.connection(vm.host)
-        return tuple(child.name for child in children(connection, vms.facts(connection, vm.uuid)))
+        return family(vms.definitions(self.inventory.connection(vm.host)), vm.uuid)
 
     def vm_ticks(self, name: str) -> TickReport | None:
         """What a guest with the tick agent reports of itself; None for any other."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twinship.domxml.lineage import Base, lineage_of, with_bases
+from twinship.domxml.lineage import Base, Kin, family, lineage_of, with_bases
 from twinship.domxml.rewrite import with_mark
 
 PLAIN = "<domain><name>a</name><uuid>u</uuid></domain>"
@@ -48,3 +48,32 @@ def test_a_mark_somebody_has_played_with_is_read_all_the_same() -> None:
     read = lineage_of(spoilt.replace('length="1"', 'length="many"'))
     assert read is not None
     assert read.bases[0].length_bytes == -1
+
+
+def a_child(name: str, of: str) -> tuple[str, str, str]:
+    """A linked clone as a host's definitions have it; its UUID is its name."""
+    text = with_mark(PLAIN, "clone", {"of": of, "name": of, "mode": "linked"})
+    base = Base(path=f"/{of}.qcow2", length_bytes=1, changed="1", header="a")
+    return name, name, with_bases(text, [base])
+
+
+def test_a_family_is_the_whole_tree_whoever_is_asked() -> None:
+    known = [
+        ("web", "web", PLAIN),
+        a_child("b", "web"),
+        a_child("a-child", "a"),
+        a_child("a", "web"),
+        a_child("other", "gone"),
+        ("alone", "alone", PLAIN),
+    ]
+    below = Kin(name="a", uuid="a", children=(Kin(name="a-child", uuid="a-child"),))
+    tree = Kin(name="web", uuid="web", children=(below, Kin(name="b", uuid="b")))
+
+    assert {family(known, uuid) for uuid in ("web", "a", "a-child", "b")} == {tree}
+    assert family(known, "alone") == Kin(name="alone", uuid="alone")
+    assert family(known, "other") == Kin(name="other", uuid="other")
+
+
+def test_a_circle_of_marks_ends() -> None:
+    known = [a_child("a", "b"), a_child("b", "a")]
+    assert family(known, "a").children

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import click
 
 from twinship.cli.completion import complete_host, complete_vm
@@ -9,7 +11,7 @@ from twinship.cli.outcome import finish, progress
 from twinship.cli.quantities import Duration, size
 from twinship.cli.render import output_option, print_document, print_plan, print_table, visible
 from twinship.cli.session import Session
-from twinship.domxml.lineage import lineage_of
+from twinship.domxml.lineage import Kin, lineage_of
 from twinship.model.documents import vm_facts_document, vms_document
 from twinship.model.operation import Operation
 from twinship.model.vm import VmFacts, VmState
@@ -79,7 +81,7 @@ def show(session: Session, name: str, output: str) -> None:
     elif output == "name":
         click.echo(facts.vm.label)
     else:
-        _describe(facts, session.controller.vm_children(name))
+        _describe(facts, session.controller.vm_family(name))
 
 
 @vm.command("start")
@@ -182,7 +184,16 @@ def _told(op: Operation, what: str) -> None:
     click.echo(f"{visible(str(result.get('vm')))} {what} ({result.get('host')})")
 
 
-def _describe(facts: VmFacts, children: tuple[str, ...]) -> None:
+def _tree(kin: Kin, uuid: str, before: str = "", branch: str = "") -> Iterator[str]:
+    """A family as a tree; the VM that was asked for is pointed at."""
+    yield f"{before}{branch}{visible(kin.name)}{'  <' if kin.uuid == uuid else ''}"
+    below = before + {"": "", "├─ ": "│  ", "└─ ": "   "}[branch]
+    for child in kin.children:
+        last = child is kin.children[-1]
+        yield from _tree(child, uuid, below, "└─ " if last else "├─ ")
+
+
+def _describe(facts: VmFacts, kin: Kin) -> None:
     found = facts.vm
     lines = [
         ("Name", found.name),
@@ -205,9 +216,12 @@ def _describe(facts: VmFacts, children: tuple[str, ...]) -> None:
     if lineage is not None:
         kind = "linked clone of" if lineage.bases else "clone of"
         lines.append(("Origin", f"{kind} {lineage.name} ({lineage.of})"))
-    lines += [("Base of", child) for child in children]
     for label, text in lines:
         click.echo(f"{label + ':':<12}{visible(text)}")
+    if kin.children:
+        click.echo("Linked:")
+        for line in _tree(kin, found.uuid):
+            click.echo(f"  {line}")
     for disk in facts.disks:
         kind = f"{disk.device}, {disk.bus or '?'}, {disk.format or disk.source_type}"
         click.echo(f"Disk {disk.target}: {kind}" + (" (empty)" if disk.empty else ""))

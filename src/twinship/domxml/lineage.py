@@ -67,6 +67,41 @@ def lineage_of(text: str) -> Lineage | None:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kin:
+    """A VM of a family of linked clones, with those that stand on it."""
+
+    name: str
+    uuid: str
+    children: tuple[Kin, ...] = ()
+
+
+def family(definitions: Iterable[tuple[str, str, str]], uuid: str) -> Kin:
+    """The whole tree a VM belongs to, from the base of all, by name, UUID and definition of each.
+
+    A base that is not among them (deleted behind our back) is left out, as is a circle.
+    """
+    names: dict[str, str] = {}
+    parents: dict[str, str] = {}
+    for name, own, text in definitions:
+        names[own] = name
+        lineage = lineage_of(text) if "linked" in text else None
+        if lineage is not None and lineage.bases and lineage.of != own:
+            parents[own] = lineage.of
+    top, seen = uuid, {uuid}
+    while (above := parents.get(top, "")) in names and above not in seen:
+        top = above
+        seen.add(top)
+
+    def grown(own: str, path: frozenset[str]) -> Kin:
+        below = [child for child, of in parents.items() if of == own and child not in path]
+        below.sort(key=lambda child: names[child])
+        children = tuple(grown(child, path | {child}) for child in below)
+        return Kin(name=names.get(own, own), uuid=own, children=children)
+
+    return grown(top, frozenset({top}))
+
+
 def with_bases(text: str, bases: Iterable[Base]) -> str:
     """The definition of a clone of ours, depending on these files and no others."""
     root = parse(text)
