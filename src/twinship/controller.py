@@ -57,6 +57,8 @@ from twinship.verbs import registry
 if TYPE_CHECKING:
     from twinship.inventory.sharing import Sharing
 
+HISTORY = 40
+"""How many past operations are looked at for how long a clone will take."""
 NAME_TRIES = 30
 """How often a free name is looked for again that another clone was quicker to take."""
 
@@ -267,7 +269,15 @@ class Controller:
     # Clone and migrate
 
     def clone_plan(self, request: CloneRequest) -> Plan:
-        """What cloning would do."""
+        """What cloning would do, and how long it will take if that is known."""
+        return self._estimated(self._clone_plan(request))
+
+    def _estimated(self, plan: Plan) -> Plan:
+        from twinship.clone.estimate import estimated_s
+
+        return replace(plan, estimate_s=estimated_s(plan, self._store.all(limit=HISTORY)))
+
+    def _clone_plan(self, request: CloneRequest) -> Plan:
         vm = self.inventory.find(request.vm)
         source = self.inventory.connection(vm.host)
         target = self.inventory.connection(request.to) if request.to else source
@@ -309,6 +319,11 @@ class Controller:
         self, request: CloneRequest, names: Sequence[str], *, keep_going: bool = False
     ) -> Plan:
         """What cloning a VM under each of these names would do; empty names are found free ones."""
+        return self._estimated(self._clone_many_plan(request, names, keep_going=keep_going))
+
+    def _clone_many_plan(
+        self, request: CloneRequest, names: Sequence[str], *, keep_going: bool
+    ) -> Plan:
         vm = self.inventory.find(request.vm)
         source = self.inventory.connection(vm.host)
         target = self.inventory.connection(request.to) if request.to else source
@@ -332,7 +347,7 @@ class Controller:
     ) -> Operation:
         """Clones a VM under each of these names: all or none, or as many as worked."""
         self._begin()
-        plan = self.clone_many_plan(request, names, keep_going=keep_going)
+        plan = self._clone_many_plan(request, names, keep_going=keep_going)
         return self._runner.run(plan, watch, wait=wait)
 
     def migrate_plan(self, request: MigrateRequest) -> Plan:
@@ -437,11 +452,11 @@ class Controller:
         upkeep.prune(self._database, self._clock.now() - timedelta(days=upkeep.KEEP_DAYS))
 
     def _clone_changes(self, spec: dict[str, Any]) -> tuple[str, ...]:
-        return changed(spec["binding"], self.clone_plan(asked_for(spec)).binding)
+        return changed(spec["binding"], self._clone_plan(asked_for(spec)).binding)
 
     def _clones_changes(self, spec: dict[str, Any]) -> tuple[str, ...]:
         bound, first = spec["binding"], spec["clones"][0]["spec"]
-        now = self.clone_plan(asked_for(first)).binding
+        now = self._clone_plan(asked_for(first)).binding
         return changed(bound, {key: value for key, value in now.items() if key in bound})
 
     def _migrate_changes(self, spec: dict[str, Any]) -> tuple[str, ...]:

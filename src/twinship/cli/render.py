@@ -93,7 +93,8 @@ def print_plan(plan: Plan, output: str) -> None:
     for number, step in enumerate(plan.steps, 1):
         amount = f"  ({size(step.bytes)})" if step.bytes else ""
         click.echo(f"    {number:>2}. {visible(step.host)}: {visible(step.title)}{amount}")
-    click.echo(f"  To move: {size(plan.bytes)}")
+    lasts = f", about {seconds(plan.estimate_s)}" if plan.estimate_s is not None else ""
+    click.echo(f"  To move: {size(plan.bytes)}{lasts}")
     if plan.forecast is not None:
         click.echo(f"  Forecast: {plan.forecast.verdict} ({plan.forecast.reason})")
     click.echo("  Nothing was changed." if plan.feasible else "  This cannot be done as it stands.")
