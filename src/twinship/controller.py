@@ -215,12 +215,20 @@ class Controller:
         return self.inventory.connection(vm.host), vm
 
     def vm_start(
-        self, name: str, *, boot_timeout_s: float | None = None, watch: Watch | None = None
+        self,
+        name: str,
+        *,
+        boot_timeout_s: float | None = None,
+        verify: bool = False,
+        watch: Watch | None = None,
     ) -> Operation:
-        """Starts a VM; with ``boot_timeout_s`` waits until its guest is up."""
+        """Starts a VM; with ``boot_timeout_s`` waits until its guest is up.
+
+        ``verify``: of a linked clone made with ``--verify`` all below its disks is read first.
+        """
         self._begin()
         vm = self.inventory.find(name)
-        case = start_case(self.inventory, vm)
+        case = start_case(self.inventory, vm, whole=verify)
         operation = self._runner.run(plan_start(case), watch)
         if boot_timeout_s is not None and operation.error is None:
             wait_boot(

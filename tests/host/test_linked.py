@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from tests.host.world import IMAGES, MIB, Disk, World, code_of
@@ -176,3 +178,20 @@ def test_a_linked_clone_that_fails_leaves_its_base_as_it_was(world: World) -> No
     assert "<readonly/>" in disks_of(world, "web")
     world.resume_all()
     assert disks_of(world, "web") == before
+
+
+def test_a_base_changed_so_that_only_its_bytes_tell_is_noticed_on_request(world: World) -> None:
+    """Length, time and header as they were: a bad sector, or somebody who set the time back."""
+    world.make_vm(world.one, "web", Disk(file="web.img", format="raw"))
+    assert world.cli("clone", "web", "thin", "--mode", "linked", "--verify").returncode == 0
+    path = world.one.images / "web.img"
+    times = path.stat()
+    with path.open("r+b") as file:
+        file.seek(2 * MIB)
+        file.write(b"other")
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+    done = world.cli("vm", "start", "thin", "--verify")
+
+    assert (done.returncode, code_of(done)) == (5, "BASE_CHANGED")
+    assert world.cli("vm", "start", "thin").returncode == 0, "a look at the edges does not tell"

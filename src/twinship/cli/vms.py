@@ -87,15 +87,22 @@ def show(session: Session, name: str, output: str) -> None:
 @vm.command("start")
 @click.argument("name", metavar="VM", shell_complete=complete_vm)
 @click.option("--wait-boot", is_flag=True, help="Wait until the guest is up.")
+@click.option("--verify", is_flag=True, help="Of a linked clone: read its whole base first.")
 @click.option("--timeout", type=Duration(), default="120s", show_default=True)
 @output_option
 @click.pass_context
-def start(ctx: click.Context, name: str, wait_boot: bool, timeout: float, output: str) -> None:
-    """Start a VM. It is refused while the VM runs on another host."""
+def start(
+    ctx: click.Context, name: str, wait_boot: bool, verify: bool, timeout: float, output: str
+) -> None:
+    """Start a VM. It is refused while the VM runs on another host.
+
+    A linked clone is refused when a file below its disks has changed; with --verify every byte is
+    compared, if the clone was made with --verify as well.
+    """
     session: Session = ctx.obj
     line = progress(output)
     op = session.controller.vm_start(
-        name, boot_timeout_s=timeout if wait_boot else None, watch=line
+        name, boot_timeout_s=timeout if wait_boot else None, verify=verify, watch=line
     )
     line.close()
     finish(ctx, op, output, lambda op: _told(op, "runs"))

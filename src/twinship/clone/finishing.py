@@ -236,7 +236,8 @@ class Define:
 
     def _bases(self, connection: Connection) -> list[Base]:
         paths = [path for disk in self.spec["disks"] for path in bases_of(disk)]
-        found = [fingerprint(connection, path) for path in dict.fromkeys(paths)]
+        whole = self.spec["verify"]
+        found = [fingerprint(connection, path, whole=whole) for path in dict.fromkeys(paths)]
         return [base for base in found if base is not None]
 
     def undo(self, job: Job) -> None:

@@ -27,13 +27,15 @@ class Base:
     """A file below a clone's disk, as it was when the clone was made.
 
     ``changed`` is its modification time as libvirt shows it, ``header`` a digest of its first
-    bytes. (Its change time says nothing: libvirt itself changes the owner of a file in use.)
+    bytes; ``digest`` is the SHA-256 of all, where that was asked for. (Its change time says
+    nothing: libvirt itself changes the owner of a file in use.)
     """
 
     path: str
     length_bytes: int
     changed: str
     header: str
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +63,7 @@ def lineage_of(text: str) -> Lineage | None:
                 length_bytes=_number(base.get("length", "")),
                 changed=base.get("changed", ""),
                 header=base.get("header", ""),
+                digest=base.get("digest", ""),
             )
             for base in mark.findall(BASE)
         ),
@@ -118,6 +121,8 @@ def with_bases(text: str, bases: Iterable[Base]) -> str:
         element.set("length", str(base.length_bytes))
         element.set("changed", base.changed)
         element.set("header", base.header)
+        if base.digest:
+            element.set("digest", base.digest)
     return serialize(root)
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from twinship.domxml.lineage import Base, lineage_of, with_bases
 from twinship.hypervisor import vms, volumes
 from twinship.hypervisor.connection import Connection
 from twinship.model.image import HEADER_BYTES
 from twinship.model.vm import VmFacts
+
+CHUNK_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +33,8 @@ def children(connection: Connection, base: VmFacts) -> tuple[Child, ...]:
     return tuple(sorted(found, key=lambda child: child.name))
 
 
-def fingerprint(connection: Connection, path: str) -> Base | None:
-    """A base file as it is now; None when it is gone."""
+def fingerprint(connection: Connection, path: str, *, whole: bool = False) -> Base | None:
+    """A base file as it is now; None when it is gone. ``whole``: all of it is read."""
     found = volumes.find(connection, path)
     if found is None:
         return None
@@ -42,7 +44,16 @@ def fingerprint(connection: Connection, path: str) -> Base | None:
         length_bytes=found.length_bytes,
         changed=found.stamp.partition(" ")[2],
         header=hashlib.sha256(header).hexdigest()[:16],
+        digest=_digest(connection, path, found.length_bytes) if whole else "",
     )
+
+
+def _digest(connection: Connection, path: str, length_bytes: int) -> str:
+    digest = hashlib.sha256()
+    for offset in range(0, length_bytes, CHUNK_BYTES):
+        part = min(CHUNK_BYTES, length_bytes - offset)
+        digest.update(volumes.read(connection, path, offset, part))
+    return digest.hexdigest()
 
 
 def carried(connection: Connection, text: str) -> str:
@@ -53,12 +64,16 @@ def carried(connection: Connection, text: str) -> str:
     return with_bases(text, (fingerprint(connection, b.path) or b for b in lineage.bases))
 
 
-def changes(connection: Connection, vm: VmFacts) -> tuple[str, ...]:
-    """What is no longer as it was below the disks of a VM, each as a sentence."""
+def changes(connection: Connection, vm: VmFacts, *, whole: bool = False) -> tuple[str, ...]:
+    """What is no longer as it was below the disks of a VM, each as a sentence.
+
+    ``whole``: files of which the digest was kept are read from end to end.
+    """
     lineage = lineage_of(vm.xml)
     told = []
     for then in lineage.bases if lineage is not None else ():
-        now = fingerprint(connection, then.path)
+        then = then if whole else replace(then, digest="")
+        now = fingerprint(connection, then.path, whole=bool(then.digest))
         if now is None:
             told.append(f"{then.path} is gone")
         elif now != then:

@@ -10,8 +10,11 @@ from twinship.lifecycle.plan import DeleteCase, StartCase
 from twinship.model.vm import Vm, VmFacts
 
 
-def start_case(inventory: Inventory, vm: Vm) -> StartCase:
-    """The VM, and whether one of its UUID is active on another host."""
+def start_case(inventory: Inventory, vm: Vm, *, whole: bool = False) -> StartCase:
+    """The VM, and whether one of its UUID is active on another host.
+
+    ``whole``: files below its disks are compared from end to end, where a digest was kept.
+    """
     answers = inventory.vms()
     twins = [t for answer in answers for t in answer.vms if t.uuid == vm.uuid and t.host != vm.host]
     connection = inventory.connection(vm.host)
@@ -21,7 +24,7 @@ def start_case(inventory: Inventory, vm: Vm) -> StartCase:
         active_elsewhere=tuple(twin.host for twin in twins if twin.state.active),
         unseen=tuple(answer.host for answer in answers if answer.error),
         children=_children(connection, facts),
-        changed=changes(connection, facts),
+        changed=changes(connection, facts, whole=whole),
     )
 
 
