@@ -16,8 +16,7 @@ from __future__ import annotations
 import uuid as uuids
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
-from pathlib import Path
+from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -32,13 +31,14 @@ from twinship.domxml.lineage import Kin, family
 from twinship.hypervisor import agent, hosts, pools, vms, volumes
 from twinship.hypervisor.connection import Connection, Connections
 from twinship.inventory.inventory import Inventory
+from twinship.ledger import Ledger
 from twinship.lifecycle.boot import wait_boot
 from twinship.lifecycle.gather import delete_case, start_case
 from twinship.lifecycle.plan import plan_delete, plan_start, plan_stop
 from twinship.model.diagnosis import Diagnosis
 from twinship.model.errors import Busy, NotFound, UsageError
 from twinship.model.host import HostRecord, HostStatus
-from twinship.model.operation import Event, Operation
+from twinship.model.operation import Operation
 from twinship.model.plan import Plan
 from twinship.model.request import CloneRequest, MigrateRequest
 from twinship.model.vm import TickReport, Vm, VmAnswer, VmFacts
@@ -63,7 +63,7 @@ NAME_TRIES = 30
 """How often a free name is looked for again that another clone was quicker to take."""
 
 
-class Controller:
+class Controller(Ledger):
     """Everything Twinship can do. Threads may share one; close it when done."""
 
     def __init__(
@@ -382,47 +382,7 @@ class Controller:
         self._begin()
         return self._runner.run(self.migrate_plan(request), watch, wait=wait)
 
-    # Operations
-
-    def operation_list(
-        self, *, unfinished: bool = False, children: bool = False, limit: int = 50
-    ) -> tuple[Operation, ...]:
-        """Operations, the newest first; those that are part of another only if asked for."""
-        return self._store.all(unfinished=unfinished, children=children, limit=limit)
-
-    def operation_show(self, operation_id: str) -> Operation:
-        """One operation."""
-        return self._store.get(operation_id)
-
-    def operation_log(self, operation_id: str) -> tuple[Event, ...]:
-        """The history of one operation."""
-        return self._runner.history(operation_id)
-
-    def operation_watch(self, operation_id: str, watch: Watch) -> Operation:
-        """Follows an operation of any process until it ends."""
-        return self._runner.watch(operation_id, watch)
-
-    def operation_cancel(self, operation_id: str) -> Operation:
-        """Asks an operation to cancel and undo; its owner does so."""
-        return self._runner.cancel(operation_id)
-
-    def operation_resume(
-        self,
-        operation_id: str,
-        *,
-        patience_s: float | None = None,
-        watch: Watch | None = None,
-    ) -> Operation:
-        """Goes on with an operation whose process is gone: finishes or undoes it."""
-        return self._runner.resume(operation_id, patience_s=patience_s, watch=watch)
-
-    def operation_work(self, operation_id: str) -> Operation:
-        """Goes on with an operation as a worker, which waits as long as it takes."""
-        return self._runner.work(operation_id)
-
-    def operation_orphans(self) -> tuple[Operation, ...]:
-        """Unfinished operations that no process works on."""
-        return self._runner.orphans()
+    # What is nobody's
 
     def doctor(self, *, fix: bool = False) -> Diagnosis:
         """Looks over all hosts for what is nobody's; with ``fix`` mends what is certain."""
@@ -437,20 +397,6 @@ class Controller:
             return self._runner.resume(operation_id, patience_s=0, watch=None)
 
         return Mender(self.inventory, self._store, resume).mend(found)
-
-    # The database
-
-    def database_backup(self, file: Path) -> int:
-        """Writes a copy of the database; its bytes."""
-        return upkeep.backup(self._database, file)
-
-    def database_damage(self) -> str:
-        """What is broken in the database; empty for a whole one."""
-        return self._database.damage()
-
-    def database_prune(self, before: datetime) -> int:
-        """Forgets operations that ended before that; how many."""
-        return upkeep.prune(self._database, before)
 
     # Inside
 
