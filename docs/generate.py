@@ -12,6 +12,7 @@ import click
 from twinship.cli.explain import TABLES
 from twinship.cli.root import root
 from twinship.doctor.table import TABLE as AILMENTS
+from twinship.domxml.identity import TABLE as IDENTITY
 
 REFERENCE = Path(__file__).parent / "reference"
 
@@ -40,6 +41,21 @@ def checks() -> str:
         head = "| code | severity | what it asks |\n|---|---|---|"
         sections += [f"## {verb}", "\n".join([head, *rows])]
     return "\n\n".join(sections) + "\n"
+
+
+def identity() -> str:
+    """What a clone does with each identity."""
+    intro = (
+        "What makes a VM that VM, and what a clone does with it. Braces list several names. "
+        "Whatever two VMs still hold after that, `twinship clone --dry-run` tells for the clone's "
+        "host (`CLONE_COLLISION`), and `twinship doctor` for all VMs of all hosts (`VM_COLLISION`)."
+    )
+    rows = [
+        f"| `{row.path.replace('|', chr(92) + '|')}` | {row.action.value} | {row.why} |"
+        for row in IDENTITY
+    ]
+    head = ["| path in the domain XML | done | why |", "|---|---|---|"]
+    return "\n".join(["# Identity", "", intro, "", *head, *rows, ""])
 
 
 def doctor() -> str:
@@ -77,7 +93,12 @@ def _helps(
     return found
 
 
-PAGES = {"command-line.md": command_line, "checks.md": checks, "doctor.md": doctor}
+PAGES = {
+    "command-line.md": command_line,
+    "checks.md": checks,
+    "doctor.md": doctor,
+    "identity.md": identity,
+}
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from tests.builders import (
 from twinship.clone.checks import TABLE
 from twinship.clone.facts import CloneFacts
 from twinship.clone.plan import plan_clone
+from twinship.domxml.resources import Owner, resources
 from twinship.model.plan import Finding, Severity
 from twinship.model.request import CloneMode, CloneRequest, DiskChoice, DiskWay, StateWay
 from twinship.model.vm import SnapshotFacts, VmState
@@ -57,6 +58,13 @@ def disk_request(target: str, way: DiskWay = DiskWay.AUTO, path: str = "") -> Cl
 
 def a_snapshot(**disks: str) -> SnapshotFacts:
     return SnapshotFacts(name="before", running=False, disks=disks, xml="<domain/>")
+
+
+_SERIAL = "<serial type='tcp'><source mode='bind' host='0.0.0.0' service='4555'/></serial>"
+
+
+def an_owner(vm: VmBuilder) -> Owner:
+    return Owner(host="kvm01", name=vm.name, uuid="another", holds=resources(vm.xml()))
 
 
 CASES: dict[str, tuple[Speaks, ...]] = {
@@ -308,6 +316,20 @@ CASES: dict[str, tuple[Speaks, ...]] = {
             "more than",
             request=clone_request(grow=(("vda", 1),)),
             silent_request=clone_request(grow=(("vda", 2**40),)),
+        ),
+    ),
+    "CLONE_COLLISION": (
+        Speaks(
+            WARN,
+            "TCP port 4555",
+            vm=WEB.with_device(_SERIAL),
+            also={"held": (an_owner(WEB.with_device(_SERIAL)),)},
+        ),
+        Speaks(
+            BLOCK,
+            "MAC address 52:54:00:00:00:77",
+            request=clone_request(macs=("52:54:00:00:00:77",)),
+            also={"held": (an_owner(a_vm("other").with_nic(mac="52:54:00:00:00:77")),)},
         ),
     ),
     "HOST_DEVICE": (

@@ -11,6 +11,7 @@ from tests.builders import an_operation
 from twinship.doctor.census import CARRIER, Census, Seen
 from twinship.doctor.journal import Journal, Made, Move
 from twinship.doctor.table import TABLE, run
+from twinship.domxml.resources import Held, Reach
 from twinship.migrate.reconcile import Side
 from twinship.model.operation import OperationState
 
@@ -172,6 +173,21 @@ def test_what_else_is_found() -> None:
         ("OPERATION_UNSETTLED", True),
         ("MARK_STALE", False),
         ("HOST_UNSEEN", False),
+    ]
+
+
+def test_two_vms_with_one_identity_or_one_file_to_write_are_told() -> None:
+    mac = Held("MAC address", "52:54:00:aa:00:01", Reach.ANYWHERE)
+    file = Held("file", "/images/a.qcow2", Reach.ON_HOST)
+    port = Held("TCP port", "5901", Reach.ON_HOST)
+    one = seen("kvm01", holds=frozenset({mac, file, port}))
+
+    same_host = run(census(one, seen("kvm01", uuid=OTHER, name="b", holds=one.holds)))
+    elsewhere = run(census(one, seen("kvm02", uuid=OTHER, name="b", holds=one.holds)))
+
+    assert [(a.code, a.certain) for a in same_host] == [("VM_COLLISION", False)] * 2
+    assert [a.message for a in elsewhere] == [
+        "kvm01/web and kvm02/b hold the same MAC address 52:54:00:aa:00:01"
     ]
 
 

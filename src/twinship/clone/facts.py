@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from twinship.domxml.read import DomainSummary
+from twinship.domxml.resources import Owner
 from twinship.model.host import HostFacts
 from twinship.model.vm import SnapshotFacts, VmFacts
 
@@ -20,7 +21,9 @@ class CloneFacts:
     files, by path, that the request names and that are there. Of the source's files ``seen_here``
     are those this process sees itself, and ``no_reflink`` says why one cannot be reflinked. With a
     ``snapshot``, ``source`` has the definition and the disks of that moment; ``chains``
-    are the files of its disks as they are now, by target. ``network`` is the libvirt network of
+    are the files of its disks as they are now, by target. ``held`` is what
+    the VMs of the clone's host hold, read when the source holds more than a clone renews.
+    ``network`` is the libvirt network of
     the clone's first interface (empty for none), ``addresses`` those reserved there or its own.
     """
 
@@ -38,6 +41,7 @@ class CloneFacts:
     chains: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     across: bool = False
     address: str = ""
+    held: tuple[Owner, ...] = ()
     network: str = ""
     addresses: frozenset[str] = frozenset()
 

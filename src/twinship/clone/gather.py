@@ -7,6 +7,7 @@ from dataclasses import replace
 from twinship.clone.disks import choice_of, way_of
 from twinship.clone.facts import CloneFacts
 from twinship.domxml import read as domread
+from twinship.domxml.resources import Owner, resources
 from twinship.hypervisor import hosts, networks, snapshots, vms, volumes
 from twinship.hypervisor.connection import Connection
 from twinship.model.host import HostFacts, data_address
@@ -45,6 +46,7 @@ def gather(source: Connection, target: Connection, uuid: str, request: CloneRequ
         ),
         seen_here=frozenset(seen),
         no_reflink=refused,
+        held=_held(target, vm),
         network=network,
         addresses=networks.taken(target, network) if network else frozenset(),
         snapshot=snapshot,
@@ -63,6 +65,23 @@ def _then(connection: Connection, now: VmFacts, snapshot: SnapshotFacts) -> VmFa
         for disk in domread.disks(snapshot.xml)
     )
     return replace(now, inactive_xml=snapshot.xml, disks=disks)
+
+
+_RENEWED = frozenset({"MAC address", "generation id", "Open vSwitch interface id", "file"})
+
+
+def _held(connection: Connection, vm: VmFacts) -> tuple[Owner, ...]:
+    """What the VMs of a host hold; not read for a source that has nothing to collide with.
+
+    Files are told by the checks of the disks; a floppy is a file nobody copies.
+    """
+    floppy = any(disk.device == "floppy" and not disk.readonly for disk in vm.disks)
+    if not floppy and all(held.kind in _RENEWED for held in resources(vm.xml)):
+        return ()
+    return tuple(
+        Owner(host=connection.name, name=name, uuid=uuid, holds=resources(text))
+        for name, uuid, text in vms.definitions(connection)
+    )
 
 
 def _network(vm: VmFacts, request: CloneRequest) -> str:

@@ -10,7 +10,7 @@ from twinship.clone.checks import TABLE, CloneCase
 from twinship.clone.disks import SHARES, DiskPlan, plan_disks
 from twinship.clone.facts import CloneFacts
 from twinship.clone.firstboot import hostname_for
-from twinship.clone.settings import settings_of, with_settings
+from twinship.clone.settings import problems, settings_of, with_settings
 from twinship.domxml.attachments import with_seed
 from twinship.domxml.document import parse, serialize
 from twinship.domxml.identity import NewIdentity, renew
@@ -45,16 +45,6 @@ def plan_clone(facts: CloneFacts, request: CloneRequest, ids: NewIds) -> Plan:
     needed: dict[str, int] = {}
     for disk in disks:
         needed[disk["pool"]] = needed.get(disk["pool"], 0) + int(disk["bytes"])
-    case = CloneCase(
-        facts=facts,
-        request=request,
-        name=name,
-        uuid=uuid,
-        pools=tuple(needed.items()),
-        kept=planned.kept,
-        paths=tuple(disk["path"] for disk in disks),
-    )
-    checks = TABLE.run(case)
     nvram = _nvram_path(facts, request, name)
     settings = settings_of(request, name)
     seed = _seed(facts, settings, planned, name)
@@ -99,8 +89,20 @@ def plan_clone(facts: CloneFacts, request: CloneRequest, ids: NewIds) -> Plan:
     }
     binding = _binding(facts, name, disks)
     spec["binding"] = binding
-    refused = bool(names.problem(name)) or any(c.code == "CLONE_SETTING" for c in checks)
-    xml = "" if refused else redacted(definition(facts.source.xml, spec))
+    refused = bool(names.problem(name)) or bool(problems(facts.source.xml, settings))
+    text = "" if refused else definition(facts.source.xml, spec)
+    case = CloneCase(
+        facts=facts,
+        request=request,
+        name=name,
+        uuid=uuid,
+        pools=tuple(needed.items()),
+        kept=planned.kept,
+        paths=tuple(disk["path"] for disk in disks),
+        definition=text,
+    )
+    checks = TABLE.run(case)
+    xml = redacted(text) if text else ""
     return Plan(
         kind="clone",
         title=f"clone {source.label} to {f'{host}/' if facts.across else ''}{name}",
@@ -128,7 +130,7 @@ def _hold(facts: CloneFacts, planned: DiskPlan, ids: NewIds) -> dict[str, Any] |
         return None
     by_target = {disk.target: disk for disk in source.disks}
     made = {new["target"]: new for new in planned.made}
-    short = ids.carrier[:8]
+    short, back = ids.carrier[:8], _another_uuid(ids.carrier)
     return {
         "freeze": source.agent_connected,
         "disks": {
@@ -143,8 +145,8 @@ def _hold(facts: CloneFacts, planned: DiskPlan, ids: NewIds) -> dict[str, Any] |
         },
         "others": [disk.target for disk in source.disks if disk.target not in made],
         "carrier": {
-            "name": f"twinship-carrier-{short}-back",
-            "uuid": _another_uuid(ids.carrier),
+            "name": f"twinship-carrier-{back[:8]}",
+            "uuid": back,
         },
     }
 

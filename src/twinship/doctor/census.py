@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from twinship.doctor.journal import Journal
 from twinship.domxml import read as domread
+from twinship.domxml.guard import unguarded
 from twinship.domxml.lineage import lineage_of
+from twinship.domxml.resources import Held, resources
 from twinship.domxml.rewrite import mark_of
 from twinship.hypervisor import vms, volumes
 from twinship.hypervisor.connection import Connection
@@ -31,6 +33,7 @@ class Seen:
     persistent: bool
     away: str = ""
     paths: frozenset[str] = frozenset()
+    holds: frozenset[Held] = frozenset()
 
     @property
     def carrier(self) -> bool:
@@ -100,6 +103,7 @@ def look_at(connection: Connection) -> list[Seen]:
                     [disk.path for disk in domread.disks(text) if disk.path]
                     + [base.path for base in (lineage.bases if lineage else ())]
                 ),
+                holds=resources(unguarded(text)),
             )
         )
     return found

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from twinship.doctor.census import Census, Seen
+from twinship.domxml.resources import Owner, Reach, collisions
 from twinship.migrate.reconcile import Side
 from twinship.model.diagnosis import Ailment
 
@@ -202,3 +203,30 @@ def _by_uuid(census: Census) -> list[list[Seen]]:
         if seen.uuid not in census.journal.held and not seen.carrier and not resting:
             found.setdefault(seen.uuid, []).append(seen)
     return list(found.values())
+
+
+@row("VM_COLLISION")
+def vms_that_hold_the_same(census: Census) -> Iterator[Ailment]:
+    """Two VMs with one MAC, generation id or file to write: clones made by hand, mostly.
+
+    A port, a socket or a device that two VMs of a host name is no ailment: they may take turns; a
+    clone's plan warns of it (``CLONE_COLLISION``). Which of the two is right only a person knows.
+    """
+    owners = [
+        Owner(host=seen.host, name=seen.name, uuid=seen.uuid, holds=seen.holds)
+        for seen in census.vms
+        if not seen.carrier
+    ]
+    for collision in collisions(owners):
+        one, other = collision.one, collision.other
+        if collision.held.reach is not Reach.ANYWHERE and collision.held.kind != "file":
+            continue
+        yield Ailment(
+            code="",
+            message=f"{one.host}/{one.name} and {other.host}/{other.name} hold the same "
+            f"{collision.held}",
+            cure="change one of the two: virsh edit",
+            object=f"vm/{other.name}",
+            host=other.host,
+            certain=False,
+        )

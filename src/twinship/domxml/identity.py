@@ -22,6 +22,7 @@ class Action(StrEnum):
     RENEW = "renew"
     DROP = "drop"
     KEEP = "keep"
+    ASK = "ask"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +97,7 @@ def _vsock(root: etree._Element, _new: NewIdentity) -> None:
 
 def _graphics(root: etree._Element, new: NewIdentity) -> None:
     for graphics in root.findall("devices/graphics"):
-        if graphics.get("type") not in ("vnc", "spice"):
+        if graphics.get("type") not in ("vnc", "spice", "rdp"):
             continue
         for port in ("port", "tlsPort", "websocket"):
             if int(graphics.get(port, "-1")) > 0:
@@ -175,7 +176,20 @@ TABLE: tuple[Row, ...] = (
     ),
     Row("os/nvram", Action.RENEW, "two guests writing one variable store", _nvram),
     Row("seclabel", Action.DROP, "dynamic labels belong to a run", _security),
-    Row("devices/disk/serial", Action.KEEP, "guests mount by it", _kept),
+    Row("devices/disk/{serial,wwn}", Action.KEEP, "guests mount by them", _kept),
+    Row("devices/graphics/@passwd", Action.KEEP, "who may see the source may see its clone", _kept),
+    Row("devices/hostdev", Action.ASK, "one running VM at a time; the plan warns", _kept),
+    Row(
+        "devices/*[@type='tcp' or @type='udp']/source[@mode='bind']",
+        Action.ASK,
+        "somebody connects to that port; libvirt chooses none, the plan warns",
+        _kept,
+    ),
+    Row("devices/tpm", Action.ASK, "its keys are one machine's: --tpm copy or fresh", _kept),
+    Row("devices/disk[@device='floppy']", Action.ASK, "not copied; the plan warns", _kept),
+    Row("devices/{shmem,filesystem}", Action.KEEP, "shared on purpose; the plan warns", _kept),
+    Row("sysinfo[@type='fwcfg']", Action.KEEP, "settings of the guest's, as its disks", _kept),
+    Row("description", Action.KEEP, "what the VM is for, which its clone is too", _kept),
     Row("metadata", Action.KEEP, "other tools' notes (os info)", _kept),
 )
 

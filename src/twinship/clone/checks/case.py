@@ -16,7 +16,7 @@ class CloneCase:
     """What the rows look at: facts, request, and what the plan has chosen so far.
 
     ``pools`` are those written to, with the bytes; ``paths`` the new files; ``kept`` the files that
-    disks (by target) take as they are.
+    disks (by target) take as they are. ``definition`` is the clone's, empty for one that cannot be.
     """
 
     facts: CloneFacts
@@ -26,6 +26,7 @@ class CloneCase:
     pools: tuple[tuple[str, int], ...]
     kept: Mapping[str, str] = field(default_factory=dict)
     paths: tuple[str, ...] = ()
+    definition: str = ""
 
     @property
     def copied(self) -> tuple[Disk, ...]:

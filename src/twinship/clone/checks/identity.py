@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from twinship.clone.checks.case import CloneCase
 from twinship.clone.settings import problems, settings_of
+from twinship.domxml.resources import Owner, Reach, collisions, resources
 from twinship.model.plan import Severity
 from twinship.model.request import StateWay
 from twinship.planning import names
@@ -138,6 +139,33 @@ def address_can_be_reserved(case: CloneCase) -> Problem | None:
     if address in case.facts.addresses:
         return Problem(f"{address} is taken in network {case.facts.network}", object="address")
     return None
+
+
+@ROWS.row("CLONE_COLLISION")
+def nothing_is_held_twice(case: CloneCase) -> Iterator[Problem]:
+    """What the clone would hold must not be another VM's on its host.
+
+    An identity blocks; a resource of the host (a port, a socket, a file) warns: only one of the two
+    can run at a time. ``twinship doctor`` looks at all VMs of all hosts.
+    """
+    if not case.definition or not case.facts.held:
+        return
+    disks = {disk.path for disk in case.facts.source.disks if disk.device != "floppy"}
+    clone = Owner(
+        host=case.facts.host.name, name="", uuid=case.uuid, holds=resources(case.definition)
+    )
+    for collision in collisions((*case.facts.held, clone)):
+        held, other = collision.held, collision.one
+        told_elsewhere = held.kind == "host device" or (held.kind == "file" and held.value in disks)
+        if collision.other is not clone or told_elsewhere:
+            continue
+        everywhere = held.reach is Reach.ANYWHERE
+        yield Problem(
+            f"the clone and {other.name} hold the same {held}",
+            hint="" if everywhere else "only one of the two can run at a time",
+            object=f"vm/{other.name}",
+            severity=None if everywhere else Severity.WARN,
+        )
 
 
 @ROWS.row("HOST_DEVICE", Severity.WARN)
