@@ -61,6 +61,10 @@ def a_snapshot(**disks: str) -> SnapshotFacts:
 
 
 _SERIAL = "<serial type='tcp'><source mode='bind' host='0.0.0.0' service='4555'/></serial>"
+_ARGUMENTS = (
+    "<q:commandline xmlns:q='http://libvirt.org/schemas/domain/qemu/1.0'>"
+    "<q:arg value='-snapshot'/></q:commandline>"
+)
 
 
 def an_owner(vm: VmBuilder) -> Owner:
@@ -87,6 +91,11 @@ CASES: dict[str, tuple[Speaks, ...]] = {
             request=clone_request(uuid=WEB_UUID),
             silent_request=clone_request(uuid="12345678-2222-4333-8444-555555555555"),
         ),
+        Speaks(BLOCK, WEB_UUID, request=clone_request(uuid=WEB_UUID.replace("-", "").upper())),
+    ),
+    "CLONE_UUID_INVALID": (
+        Speaks(BLOCK, "'../../etc' is no UUID", request=clone_request(uuid="../../etc")),
+        Speaks(BLOCK, "'web' is no UUID", request=clone_request(uuid="web")),
     ),
     "CLONE_MAC_COUNT": (
         Speaks(
@@ -284,6 +293,12 @@ CASES: dict[str, tuple[Speaks, ...]] = {
         ),
         Speaks(
             BLOCK,
+            "not where libvirt keeps it",
+            vm=WEB.with_device("<tpm><backend type='emulator'><source path='/t'/></backend></tpm>"),
+            request=clone_request(tpm_way=StateWay.COPY),
+        ),
+        Speaks(
+            BLOCK,
             "host itself",
             vm=WEB.with_device("<tpm><backend type='passthrough'/></tpm>"),
             request=clone_request(tpm_way=StateWay.COPY),
@@ -332,6 +347,7 @@ CASES: dict[str, tuple[Speaks, ...]] = {
             also={"held": (an_owner(a_vm("other").with_nic(mac="52:54:00:00:00:77")),)},
         ),
     ),
+    "QEMU_ARGUMENTS": (Speaks(WARN, "qemu:commandline", vm=WEB.with_element(_ARGUMENTS)),),
     "HOST_DEVICE": (
         Speaks(WARN, "PCI device", vm=WEB.with_device("<hostdev type='pci'/>")),
         Speaks(WARN, "SR-IOV", vm=WEB.with_device("<interface type='hostdev'/>")),

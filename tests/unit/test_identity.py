@@ -219,6 +219,144 @@ def test_a_serial_number_guests_mount_by_is_kept() -> None:
     assert renewed(text).findtext("devices/disk/serial") == "WEB-1"
 
 
+OWN = {
+    "a tap name goes with its element, which cannot be without": (
+        "<interface type='bridge'><source bridge='b'/><target dev='vnet1' managed='yes'/>"
+        "</interface>",
+        "<interface type='bridge'><source bridge='b'/><mac address='52:54:00:ff:00:00'/>"
+        "</interface>",
+    ),
+    "MidoNet's port stays: libvirt takes no such interface without one": (
+        "<interface type='bridge'><mac address='x'/><virtualport type='midonet'>"
+        "<parameters interfaceid='y'/></virtualport></interface>",
+        "<interface type='bridge'><mac address='52:54:00:ff:00:00'/><virtualport type='midonet'>"
+        "<parameters interfaceid='y'/></virtualport></interface>",
+    ),
+    "an instance at a switch and a port in a network are the source's": (
+        "<interface type='network'><mac address='x'/><source network='n' portid='p'/>"
+        "<virtualport type='802.1Qbg'><parameters managerid='1' instanceid='i'/></virtualport>"
+        "</interface>",
+        "<interface type='network'><mac address='52:54:00:ff:00:00'/><source network='n'/>"
+        "<virtualport type='802.1Qbg'><parameters managerid='1'/></virtualport></interface>",
+    ),
+    "a filter is not told the source's MAC address": (
+        "<interface type='network'><mac address='x'/><filterref filter='clean-traffic'>"
+        "<parameter name='MAC' value='x'/><parameter name='IP' value='10.0.0.7'/></filterref>"
+        "</interface>",
+        "<interface type='network'><mac address='52:54:00:ff:00:00'/>"
+        "<filterref filter='clean-traffic'><parameter name='IP' value='10.0.0.7'/></filterref>"
+        "</interface>",
+    ),
+    "passt writes a log of its own": (
+        "<interface type='user'><mac address='x'/><backend type='passt' logFile='/l/web.log'/>"
+        "</interface>",
+        "<interface type='user'><mac address='52:54:00:ff:00:00'/>"
+        "<backend type='passt' logFile='/l/web-clone.log'/></interface>",
+    ),
+    "a socket that QEMU connects to is another's": (
+        "<serial type='unix'><source mode='connect' path='/run/web.sock'/></serial>",
+        "<serial type='unix'><source mode='connect' path='/run/web.sock'/></serial>",
+    ),
+    "a socket without a mode is connected to": (
+        "<parallel type='unix'><source path='/run/web.sock'/></parallel>",
+        "<parallel type='unix'><source path='/run/web.sock'/></parallel>",
+    ),
+    "every source is renamed, not the first alone": (
+        "<serial type='file'><source path='/l/web-a'/><source path='/l/web-b'/></serial>",
+        "<serial type='file'><source path='/l/web-clone-a'/><source path='/l/web-clone-b'/>"
+        "</serial>",
+    ),
+    "a smart card reader is a character device too": (
+        "<smartcard mode='passthrough' type='unix'><source mode='bind' path='/run/web'/>"
+        "<log file='/l/web'/></smartcard>",
+        "<smartcard mode='passthrough' type='unix'><source mode='bind' path='/run/web-clone'/>"
+        "<log file='/l/web-clone'/></smartcard>",
+    ),
+    "a redirected USB device is a character device too": (
+        "<redirdev bus='usb' type='unix'><source mode='bind' path='/run/web'/></redirdev>",
+        "<redirdev bus='usb' type='unix'><source mode='bind' path='/run/web-clone'/></redirdev>",
+    ),
+    "an entropy gatherer is a character device too": (
+        "<rng model='virtio'><backend model='egd' type='unix'><source mode='bind' path='/r/web'/>"
+        "<log file='/l/web'/></backend></rng>",
+        "<rng model='virtio'><backend model='egd' type='unix'>"
+        "<source mode='bind' path='/r/web-clone'/><log file='/l/web-clone'/></backend></rng>",
+    ),
+    "for a channel in the guest's network libvirt makes no socket": (
+        "<channel type='unix'><source mode='bind' path='/run/web'/>"
+        "<target type='guestfwd' address='10.0.2.1' port='4600'/></channel>",
+        "<channel type='unix'><source mode='bind' path='/run/web-clone'/>"
+        "<target type='guestfwd' address='10.0.2.1' port='4600'/></channel>",
+    ),
+    "sound is recorded to a file of its own": (
+        "<audio id='1' type='file' path='/l/web.wav'/>",
+        "<audio id='1' type='file' path='/l/web-clone.wav'/>",
+    ),
+    "SPICE that listens nowhere is given no port": (
+        "<graphics type='spice'><listen type='none'/></graphics>",
+        "<graphics type='spice'><listen type='none'/></graphics>",
+    ),
+    "an emulated TPM keeps its state where libvirt puts it": (
+        "<tpm><backend type='emulator' version='2.0'><source type='dir' path='/t/web'/></backend>"
+        "</tpm>",
+        "<tpm><backend type='emulator' version='2.0'/></tpm>",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", OWN)
+def test_of_a_device(what: str) -> None:
+    before, after = OWN[what]
+
+    assert renewed_devices(before) == after
+
+
+SETTINGS = {
+    "a base for labels stays, labels of a run do not": (
+        "<seclabel type='dynamic' model='dac'><label>+1:+1</label><imagelabel>+1:+1</imagelabel>"
+        "<baselabel>+0:+0</baselabel></seclabel>",
+        "<seclabel type='dynamic' model='dac'><baselabel>+0:+0</baselabel></seclabel>",
+    ),
+    "an administrator's label stays without libvirt's note on a run": (
+        "<seclabel type='static' model='dac'><label>+1:+1</label><imagelabel>+1:+1</imagelabel>"
+        "</seclabel>",
+        "<seclabel type='static' model='dac'><label>+1:+1</label></seclabel>",
+    ),
+    "a tag in the fabric goes, and leaves nothing empty": (
+        "<resource><fibrechannel appid='web'/></resource>",
+        "",
+    ),
+    "a control group stays when the tag in the fabric goes": (
+        "<resource><partition>/web</partition><fibrechannel appid='web'/></resource>",
+        "<resource><partition>/web</partition></resource>",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", SETTINGS)
+def test_of_a_setting(what: str) -> None:
+    before, after = SETTINGS[what]
+    root = renewed(a_vm().with_element(before).xml())
+
+    found = [one_line(child) for child in root if child.tag in ("seclabel", "resource")]
+    assert "".join(found) == after
+
+
+@pytest.mark.parametrize(
+    "nvram",
+    [
+        "<nvram type='block'><source dev='/dev/vg/web'/></nvram>",
+        "<nvram type='network'><source protocol='nbd' name='web'><host name='h'/></source></nvram>",
+    ],
+)
+def test_firmware_variables_that_are_in_no_file_stay_as_they_are(nvram: str) -> None:
+    root = renewed(a_vm().xml().replace("</os>", f"{nvram}</os>"))
+    found = root.find("os/nvram")
+
+    assert found is not None
+    assert one_line(found) == nvram
+
+
 @pytest.mark.parametrize(
     ("path", "expected"),
     [
@@ -258,6 +396,22 @@ def test_a_clone_is_not_away_though_its_source_was() -> None:
 def renewed(text: str, old_name: str = "web") -> etree._Element:
     """The domain with a new identity."""
     return _renew(parse(text), old_name)
+
+
+def renewed_devices(xml: str) -> str:
+    """A device as its clone has it."""
+    devices = renewed(a_vm().with_device(xml).xml()).find("devices")
+    assert devices is not None
+    return "".join(one_line(device) for device in devices if device.tag != "emulator")
+
+
+def one_line(element: etree._Element) -> str:
+    """An element without white space, in single quotes."""
+    return (
+        re.sub(r">\s+<", "><", etree.tostring(element, encoding="unicode"))
+        .strip()
+        .replace('"', "'")
+    )
 
 
 def leaves(root: etree._Element, path: str = "") -> dict[str, str]:

@@ -67,7 +67,12 @@ def _then(connection: Connection, now: VmFacts, snapshot: SnapshotFacts) -> VmFa
     return replace(now, inactive_xml=snapshot.xml, disks=disks)
 
 
-_RENEWED = frozenset({"MAC address", "generation id", "Open vSwitch interface id", "file"})
+_RENEWED = frozenset(
+    {
+        *("MAC address", "generation id", "Open vSwitch interface id", "802.1Qbg instance id"),
+        *("file", "block device", "volume", "network disk"),
+    }
+)
 
 
 def _held(connection: Connection, vm: VmFacts) -> tuple[Owner, ...]:

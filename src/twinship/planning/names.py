@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+import uuid as uuids
 from collections.abc import Container
 
 MAX_BYTES = 200
@@ -35,6 +36,14 @@ def problem(name: str) -> str:
     if len(name.encode("utf-8", "surrogatepass")) > MAX_BYTES:
         return f"it is longer than {MAX_BYTES} bytes"
     return ""
+
+
+def canonical_uuid(text: str) -> str:
+    """A UUID as libvirt writes it, however it was written; what is none stays as it is."""
+    try:
+        return str(uuids.UUID(text))
+    except ValueError:
+        return text
 
 
 def free_clone_name(source: str, taken: Container[str]) -> str:

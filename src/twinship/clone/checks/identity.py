@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from twinship.clone.checks.case import CloneCase
 from twinship.clone.settings import problems, settings_of
+from twinship.domxml.carrier import QEMU_NAMESPACE
+from twinship.domxml.document import parse
 from twinship.domxml.resources import Owner, Reach, collisions, resources
 from twinship.model.plan import Severity
 from twinship.model.request import StateWay
@@ -13,6 +16,11 @@ from twinship.planning import names
 from twinship.planning.checks import CheckTable, Problem
 
 ROWS: CheckTable[CloneCase] = CheckTable()
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_ARGUMENTS = f"{{{QEMU_NAMESPACE}}}commandline"
+_TPM_STATE = "devices/tpm/backend[@type='emulator']/source"
+_TOLD_ELSEWHERE = ("host device", "block device", "volume", "network disk")
+"""Kinds that other rows speak of: of host devices, and of disks that are shared."""
 
 
 @ROWS.row("CLONE_NAME_INVALID")
@@ -42,6 +50,14 @@ def name_is_free(case: CloneCase) -> Problem | None:
         hint=f"choose another name, for example {free}",
         object=f"vm/{case.name}",
     )
+
+
+@ROWS.row("CLONE_UUID_INVALID")
+def uuid_is_one(case: CloneCase) -> Problem | None:
+    """What is given as the new UUID must be one, or libvirt takes no definition with it."""
+    if _UUID.fullmatch(case.uuid):
+        return None
+    return Problem(f"{case.uuid[:60]!r} is no UUID", hint="leave out --uuid", object="uuid")
 
 
 @ROWS.row("CLONE_UUID_TAKEN")
@@ -105,6 +121,12 @@ def tpm_state_is_decided(case: CloneCase) -> Problem | None:
         return Problem(
             "a TPM of the host itself cannot be copied", hint="--tpm fresh", object="tpm"
         )
+    if way is StateWay.COPY and parse(case.facts.source.xml).find(_TPM_STATE) is not None:
+        return Problem(
+            "the TPM's state is not where libvirt keeps it by itself: it is not copied",
+            hint="--tpm fresh",
+            object="tpm",
+        )
     if way is StateWay.COPY and running:
         return Problem(
             "the TPM's state is in use", hint="shut the VM down, or --tpm fresh", object="tpm"
@@ -156,7 +178,8 @@ def nothing_is_held_twice(case: CloneCase) -> Iterator[Problem]:
     )
     for collision in collisions((*case.facts.held, clone)):
         held, other = collision.held, collision.one
-        told_elsewhere = held.kind == "host device" or (held.kind == "file" and held.value in disks)
+        told_elsewhere = held.kind in _TOLD_ELSEWHERE
+        told_elsewhere |= held.kind == "file" and held.value in disks
         if collision.other is not clone or told_elsewhere:
             continue
         everywhere = held.reach is Reach.ANYWHERE
@@ -173,3 +196,15 @@ def host_devices_are_said(case: CloneCase) -> Iterator[Problem]:
     """A passed-through device can be used by one running VM at a time."""
     for device in case.facts.summary.hostdevs:
         yield Problem(f"the clone names the same {device}: only one of the two can run at a time")
+
+
+@ROWS.row("QEMU_ARGUMENTS", Severity.WARN)
+def own_arguments_are_said(case: CloneCase) -> Problem | None:
+    """QEMU's own arguments may name files, sockets and ports: libvirt does not look into them."""
+    if not case.definition or parse(case.definition).find(_ARGUMENTS) is None:
+        return None
+    return Problem(
+        "the clone has the same QEMU arguments (qemu:commandline): what they name is shared",
+        hint="virsh edit, if they name a file, a socket or a port",
+        object=f"vm/{case.name}",
+    )
