@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING, Any
 
 from twinship.clock import Clock, SystemClock
 from twinship.clone.addressing import addressed
+from twinship.clone.asked import asked_for
 from twinship.clone.gather import gather as gather_clone
 from twinship.clone.ids import new_ids
-from twinship.clone.plan import asked_for, plan_clone
+from twinship.clone.plan import plan_clone
 from twinship.config import Config, user_config
 from twinship.domxml import read
 from twinship.domxml.lineage import Kin, family
@@ -53,6 +54,7 @@ from twinship.store.database import Database
 from twinship.store.hosts import HostStore
 from twinship.store.operations import OperationStore
 from twinship.verbs import registry
+from twinship.workshop import Workshop
 
 if TYPE_CHECKING:
     from twinship.inventory.sharing import Sharing
@@ -63,7 +65,7 @@ NAME_TRIES = 30
 """How often a free name is looked for again that another clone was quicker to take."""
 
 
-class Controller(Ledger):
+class Controller(Ledger, Workshop):
     """Everything Twinship can do. Threads may share one; close it when done."""
 
     def __init__(
@@ -99,6 +101,8 @@ class Controller(Ledger):
                     "clone": self._clone_changes,
                     "clones": self._clones_changes,
                     "migrate": self._migrate_changes,
+                    "seal": self._seal_changes,
+                    "template": self._template_changes,
                 },
                 lambda: self._engine,
                 stall_s=self.config.stall_s,

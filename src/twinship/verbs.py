@@ -49,11 +49,30 @@ def registry(
 
         return MigrateVerb(hosts=hosts, replan=replans["migrate"], stall_s=stall_s)
 
+    def seal() -> Verb:
+        from twinship.seal.run import SealVerb
+
+        return SealVerb(hosts=hosts, replan=replans["seal"])
+
+    def unseal(kind: str) -> Verb:
+        from twinship.seal.undo import UnsealVerb
+
+        return UnsealVerb(kind=kind, hosts=hosts)
+
+    def template() -> Verb:
+        from twinship.template.run import TemplateVerb
+
+        return TemplateVerb(hosts=hosts, replan=replans["template"], stall_s=stall_s)
+
     makers: dict[str, Callable[[], Verb]] = {
         "flatten": flatten,
         "clone": clone,
         "clones": clones,
         "migrate": migrate,
+        "seal": seal,
+        "unseal": partial(unseal, "unseal"),
+        "keep-seal": partial(unseal, "keep-seal"),
+        "template": template,
     }
     for kind in ("start", "stop", "delete"):
         makers[kind] = partial(lifecycle, kind)

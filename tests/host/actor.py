@@ -23,7 +23,15 @@ from twinship.cli.outcome import exit_code
 from twinship.config import Config
 from twinship.controller import Controller
 from twinship.model.operation import Operation
-from twinship.model.request import CloneMode, CloneRequest, MigrateMode, MigrateRequest, StateWay
+from twinship.model.request import (
+    CloneMode,
+    CloneRequest,
+    MigrateMode,
+    MigrateRequest,
+    SealRequest,
+    StateWay,
+    TemplateRequest,
+)
 from twinship.operations.job import Watch
 from twinship.store.database import Database
 from twinship.store.operations import OperationStore
@@ -112,6 +120,10 @@ def main() -> int:
                 if field in request:
                     request[field] = kind(request[field])
             operation = controller.clone(CloneRequest(**request), watch=watch)
+        elif order["verb"] == "seal":
+            operation = controller.seal(SealRequest(**request), watch=watch)
+        elif order["verb"] == "template":
+            operation = controller.template_create(TemplateRequest(**request), watch=watch)
         else:
             request["mode"] = MigrateMode(request.get("mode", "auto"))
             operation = controller.migrate(MigrateRequest(**request), watch=watch)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.host.world import MIB, Disk, World
+from tests.host.guests import content, guest_disk, text_of
+from tests.host.world import IMAGES, MIB, Disk, World
 from twinship.model.operation import OperationState
 from twinship_lab.guests import GuestSpec, create_guest
 
@@ -51,9 +53,14 @@ class Story:
     verb: str
     running: bool
     shared: bool = False
+    guest: bool = False
 
     @property
     def request(self) -> dict[str, Any]:
+        if self.verb == "seal":
+            return {"vm": "lab1/web"}
+        if self.verb == "template":
+            return {"vm": "lab1/web", "name": "golden"}
         if self.verb == "clone":
             return {"vm": "lab1/web", "name": "web-2"}
         return {"vm": "lab1/web", "target": "lab2"}
@@ -64,6 +71,10 @@ class Story:
             disk = self.world.lab.share("web", 8 * MIB)
             spec = GuestSpec(memory_mib=128, shared=(disk,), start=True)
             create_guest(self.world.one, self.world.lab.cache, "web", spec)
+        elif self.guest:
+            with tempfile.TemporaryDirectory() as work:
+                path = guest_disk(self.world.one, "web.qcow2", Path(work))
+            self.world.make_vm(self.world.one, "web", disks_at=((path, "qcow2"),))
         else:
             disk_file = Disk(file="web.qcow2", data_bytes=4 * MIB)
             self.world.make_vm(self.world.one, "web", disk_file, start=self.running)
@@ -78,6 +89,10 @@ class Story:
         if died and "shut off" in (one | two).values():
             state = "shut off"
         files = set() if self.shared else {"web.qcow2"}
+        if self.verb == "seal":
+            return self._check_seal(before)
+        if self.verb == "template":
+            return self._check_template(one, before)
         if self.verb == "clone":
             return self._check_clone(one, before)
         assert (one, two) in [({"web": state}, {}), ({}, {"web": state})]
@@ -104,12 +119,36 @@ class Story:
         assert self.world.sha(self.world.one, "web-2.qcow2") == before
         return "done"
 
+    def _check_seal(self, before: str) -> str:
+        disk = f"{IMAGES}/web.qcow2"
+        if self.world.files(self.world.one) == {"web.qcow2"}:
+            assert content(self.world.one, disk) == before
+            return "undone"
+        with self.world.controller() as controller:
+            assert controller.unseal("lab1/web").state is OperationState.SUCCEEDED
+        assert content(self.world.one, disk) == before, "what it had was kept"
+        assert self.world.files(self.world.one) == {"web.qcow2"}
+        return "done"
+
+    def _check_template(self, one: dict[str, str], before: str) -> str:
+        assert content(self.world.one, f"{IMAGES}/web.qcow2") == before
+        if one == {"web": "shut off"}:
+            assert self.world.files(self.world.one) == {"web.qcow2"}
+            return "undone"
+        assert one == {"web": "shut off", "golden": "shut off"}
+        with tempfile.TemporaryDirectory() as work:
+            golden = f"{IMAGES}/golden.qcow2"
+            assert text_of(self.world.one, golden, "/etc/machine-id", Path(work)) == ""
+        return "done"
+
     def _same_content(self, one: str, two: str) -> None:
         files = [str(self.world.one.images / one), str(self.world.two.images / two)]
         compare = ["qemu-img", "compare", "-U", *files]
         assert subprocess.run(compare, check=False, capture_output=True).returncode == 0
 
     def sha(self) -> str:
+        if self.guest:
+            return content(self.world.one, f"{IMAGES}/web.qcow2")
         return "" if self.shared else self.world.sha(self.world.one, "web.qcow2")
 
     def steps(self) -> list[Step]:
@@ -170,6 +209,8 @@ class Story:
 STORIES: dict[str, dict[str, Any]] = {
     "clone": {"verb": "clone", "running": False},
     "clone of a running VM": {"verb": "clone", "running": True},
+    "seal": {"verb": "seal", "running": False, "guest": True},
+    "template": {"verb": "template", "running": False, "guest": True},
     "offline move": {"verb": "migrate", "running": False},
     "live move with disks": {"verb": "migrate", "running": True},
     "live move": {"verb": "migrate", "running": True, "shared": True},

@@ -64,7 +64,13 @@ FAULTS = {
     "worker stopped past its lease": Fault(make=_past_its_lease, lease_s=1.0, wakes=False),
 }
 LONG_CUT = Fault(make=lambda world, _: _cut(world), mend=lambda world: _back_after(world, 60))
-MAIN = {"clone": "copy", "clone of a running VM": "copy", "offline move": "carry"}
+MAIN = {
+    "clone": "copy",
+    "clone of a running VM": "copy",
+    "offline move": "carry",
+    "seal": "seal",
+    "template": "seal",
+}
 """The phase with the bytes; of the others it is ``move``."""
 
 
@@ -78,7 +84,9 @@ def _sampled(name: str) -> list[Step]:
 
 
 def _concerns(name: str, fault: str) -> bool:
-    return not name.startswith("clone") or not ("target" in fault or "link" in fault)
+    if name in ("seal", "template") and "QEMU" in fault:
+        return False  # none runs
+    return "move" in name or not ("target" in fault or "link" in fault)
 
 
 PAIRS = [(name, fault) for name in STORIES for fault in FAULTS if _concerns(name, fault)]
@@ -108,7 +116,7 @@ def test_a_fault_at_any_line_of_the_journal_leaves_one_whole_copy(
 
 
 @pytest.mark.all
-@pytest.mark.parametrize("name", [name for name in STORIES if not name.startswith("clone")])
+@pytest.mark.parametrize("name", [name for name in STORIES if "move" in name])
 def test_a_link_that_is_cut_for_a_minute_leaves_one_whole_copy(world: World, name: str) -> None:
     story = _story(world, name)
     for step in _sampled(name):

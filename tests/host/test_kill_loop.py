@@ -14,7 +14,7 @@ from tests.host.world import World
 
 pytestmark = pytest.mark.host
 
-SLOW = {"live move", "offline move"}
+SLOW = {"live move", "offline move", "template"}
 
 
 @pytest.fixture

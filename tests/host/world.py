@@ -121,8 +121,12 @@ class World:
         start: bool = False,
         extra: str = "",
         paths: tuple[str, ...] = (),
+        disks_at: tuple[tuple[str, str], ...] = (),
     ) -> str:
-        """Defines a VM without an operating system over new disks; returns its UUID."""
+        """Defines a VM without an operating system over new disks; returns its UUID.
+
+        ``disks_at``: paths that are there already, each with its format.
+        """
         for disk in disks:
             if not disk.base:
                 self.make_disk(host, disk)
@@ -131,7 +135,7 @@ class World:
                 self.make_disk(host, disk)
         host.run(["virsh", "-q", "pool-refresh", "default"])
         shown = [(f"{IMAGES}/{disk.file}", disk.format) for disk in disks]
-        shown += [(path, "qcow2") for path in paths]
+        shown += [*((path, "qcow2") for path in paths), *disks_at]
         elements = "".join(
             f"<disk type='file' device='disk'><driver name='qemu' type='{form}'/>"
             f"<source file={quoteattr(path)}/><target dev='vd{chr(97 + number)}' bus='virtio'/>"

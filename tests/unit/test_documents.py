@@ -22,6 +22,7 @@ OPERATION_KEYS = [
 ]  # fmt: skip
 PLAN_KEYS = [
     "kind", "title", "feasible", "checks", "steps", "bytes", "estimate_s", "forecast", "domain_xml",
+    "manifest",
 ]  # fmt: skip
 
 

@@ -50,8 +50,11 @@ def a_delete(
     disks: bool = True,
     shared: tuple[str, ...] = (),
     children: tuple[str, ...] = (),
+    template: bool = False,
 ) -> DeleteCase:
-    return DeleteCase(vm=vm.facts(), delete_disks=disks, shared=shared, children=children)
+    return DeleteCase(
+        vm=vm.facts(), delete_disks=disks, shared=shared, children=children, template=template
+    )
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,12 @@ class Deletes:
     silent: DeleteCase
 
 
+TEMPLATE = WEB.with_element(
+    "<metadata><t:vm xmlns:t='urn:twinship:domain:1'>"
+    "<t:template name='golden' version='2'/></t:vm></metadata>"
+)
 STARTS = {
+    "IS_TEMPLATE": Starts(Severity.BLOCK, "version 2", a_start(TEMPLATE), a_start()),
     "VM_RUNS_ELSEWHERE": Starts(Severity.BLOCK, "kvm02", a_start(elsewhere=("kvm02",)), a_start()),
     "VM_AWAY": Starts(
         Severity.BLOCK, "kvm02", a_start(AWAY, unseen=("kvm02",)), a_start(AWAY, unseen=("kvm09",))
@@ -82,6 +90,9 @@ STARTS = {
     "VM_ACTIVE": Starts(Severity.BLOCK, "running", a_start(WEB.running()), a_start()),
 }
 DELETES = {
+    "IS_TEMPLATE": Deletes(
+        Severity.BLOCK, "golden", a_delete(TEMPLATE), a_delete(TEMPLATE, template=True)
+    ),
     "BASE_HAS_CHILDREN": Deletes(
         Severity.BLOCK, "base of a", a_delete(children=("a",)), a_delete()
     ),

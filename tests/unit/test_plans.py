@@ -23,6 +23,7 @@ from tests.builders import (
     new_ids,
     shared_files,
 )
+from twinship.clone.asked import asked_for
 from twinship.clone.facts import CloneFacts
 from twinship.clone.plan import definition as clone_definition
 from twinship.clone.plan import plan_clone
@@ -198,6 +199,23 @@ def test_a_clone_claims_its_source_its_name_and_its_files() -> None:
         "name/kvm01/web-clone",
         f"file/kvm01/{IMAGES}/web-clone.qcow2",
     )
+
+
+def test_a_clone_claims_the_file_of_its_firmware_variables() -> None:
+    plan = a_clone_plan(a_clone_of(WEB.with_nvram("/nvram/web_VARS.fd")))
+
+    assert "file/kvm01//nvram/web-clone_VARS.fd" in plan.resources
+
+
+@pytest.mark.parametrize("uuid", ["{}", "{{{}}}", "urn:uuid:{}"])
+def test_a_uuid_is_written_as_libvirt_writes_it(uuid: str) -> None:
+    canonical = "abcdef01-2222-4333-8444-555555555555"
+    for text in (canonical.upper(), canonical.replace("-", "")):
+        request = clone_request(uuid=uuid.format(text))
+        spec = plan_clone(a_clone_of(WEB), request, new_ids()).spec
+
+        assert spec["uuid"] == canonical
+        assert plan_clone(a_clone_of(WEB), asked_for(spec), new_ids()).spec["uuid"] == canonical
 
 
 def test_a_clones_binding_does_not_mind_what_it_does_not_depend_on() -> None:

@@ -34,8 +34,8 @@ from twinship.planning.pattern import MOST
     type=click.Choice(["auto", "full", "linked"]),
     default="auto",
     show_default=True,
-    help="linked: a thin disk over the source's. full: shares nothing. auto: full, but what the "
-    "source is itself based on stays shared.",
+    help="linked: a thin disk over the source's. full: shares nothing. auto: linked to a template, "
+    "else full, but what the source is itself based on stays shared.",
 )
 @click.option(
     "--disk",
@@ -63,7 +63,7 @@ from twinship.planning.pattern import MOST
 @click.option(
     "--first-boot",
     type=click.Choice([way.value for way in FirstBootWay]),
-    default="systemd",
+    default="auto",
     show_default=True,
     help="How the guest is told host name and keys: systemd credentials, or a cloud-init image.",
 )

@@ -14,6 +14,9 @@ from twinship.migrate.checks import TABLE as MIGRATE
 from twinship.model import errors
 from twinship.model.errors import NotFound, TwinshipError
 from twinship.planning.checks import CheckTable
+from twinship.seal.checks import TABLE as SEAL
+from twinship.seal.undo import UNDO
+from twinship.template.checks import TABLE as TEMPLATE
 
 TABLES: dict[str, CheckTable[Any]] = {
     "clone": CLONE,
@@ -21,6 +24,9 @@ TABLES: dict[str, CheckTable[Any]] = {
     "vm start": START,
     "vm delete": DELETE,
     "vm flatten": FLATTEN,
+    "seal": SEAL,
+    "seal --undo": UNDO,
+    "template create": TEMPLATE,
 }
 
 

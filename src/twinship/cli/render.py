@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import click
@@ -93,6 +93,8 @@ def print_plan(plan: Plan, output: str) -> None:
     for number, step in enumerate(plan.steps, 1):
         amount = f"  ({size(step.bytes)})" if step.bytes else ""
         click.echo(f"    {number:>2}. {visible(step.host)}: {visible(step.title)}{amount}")
+    if plan.manifest is not None:
+        print_manifest(plan.manifest)
     lasts = f", about {seconds(plan.estimate_s)}" if plan.estimate_s is not None else ""
     click.echo(f"  To move: {size(plan.bytes)}{lasts}")
     if plan.forecast is not None:
@@ -105,6 +107,20 @@ def print_plan(plan: Plan, output: str) -> None:
 
 
 _COLOURS = {Severity.BLOCK: "red", Severity.WARN: "yellow", Severity.UNKNOWN: "yellow"}
+
+
+def print_manifest(manifest: Mapping[str, Any]) -> None:
+    """Every path that a seal would touch, by operation."""
+    click.echo("  What goes from the guest, or is changed in it:")
+    for total in manifest["totals"]:
+        name, count = total["operation"], total["paths"]
+        click.echo(f"    {name}: {count} paths, {size(total['freed_bytes'])}")
+        for entry in manifest["entries"]:
+            if entry["operation"] == name:
+                amount = f"  {size(entry['bytes'])}" if entry["bytes"] else ""
+                click.echo(f"      {entry['action']:<9}{visible(entry['path'])}{amount}")
+    for note in manifest["notes"]:
+        click.echo(f"    note, {note['operation']}: {visible(note['text'])}")
 
 
 def print_checks(plan: Plan, *, err: bool = False) -> None:

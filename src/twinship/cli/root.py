@@ -20,6 +20,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "host": ("twinship.cli.hosts:host", "Hosts: add, list, show, check, remove."),
     "vm": ("twinship.cli.vms:vm", "VMs of all hosts: list, show, start, stop, console, delete."),
     "clone": ("twinship.cli.cloning:clone", "Copy a VM, with an identity of its own."),
+    "seal": ("twinship.cli.sealing:seal", "Remove a guest's identity from its disks."),
+    "template": ("twinship.cli.templates:template", "Templates: create, list, show, delete."),
     "migrate": (
         "twinship.cli.migrating:migrate",
         "Move a VM to another host, running or shut off.",

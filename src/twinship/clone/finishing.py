@@ -223,11 +223,16 @@ class Define:
         connection = self.hosts.connection(self.spec["host"])
         if vms.state(connection, self.spec["uuid"]) is None:
             job.raise_if_cancelled()
-            origin = self.hosts.connection(self.spec["source"]["host"])
-            xml = _definition_of(origin, self.spec)
-            vms.define(connection, with_bases(definition(xml, self.spec), self._bases(connection)))
+            vms.define(connection, self.definition(job))
         job.no_way_back()
         return {}
+
+    def definition(self, _job: Job) -> str:
+        """The clone's definition, with the files it depends on. Holds secrets."""
+        origin = self.hosts.connection(self.spec["source"]["host"])
+        connection = self.hosts.connection(self.spec["host"])
+        text = definition(_definition_of(origin, self.spec), self.spec)
+        return with_bases(text, self._bases(connection))
 
     def observe(self, job: Job) -> dict[str, Any] | None:
         """Whether it is defined."""

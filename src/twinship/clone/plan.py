@@ -6,6 +6,7 @@ import uuid as uuids
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from twinship.clone.asked import asked, of_template
 from twinship.clone.checks import TABLE, CloneCase
 from twinship.clone.disks import SHARES, DiskPlan, plan_disks
 from twinship.clone.facts import CloneFacts
@@ -15,15 +16,13 @@ from twinship.domxml.attachments import with_seed
 from twinship.domxml.document import parse, serialize
 from twinship.domxml.identity import NewIdentity, renew
 from twinship.domxml.rewrite import redacted, with_disks, with_mark, without_mark
+from twinship.domxml.sealed import without_sealed
+from twinship.domxml.template import template_of, without_template
 from twinship.domxml.told import with_told, without_told
 from twinship.model.host import migration_uri
 from twinship.model.plan import Plan, PlannedXml, Step
 from twinship.model.request import (
-    CloneMode,
     CloneRequest,
-    DiskChoice,
-    DiskWay,
-    FirstBootWay,
     NewIds,
     StateWay,
 )
@@ -38,8 +37,9 @@ NVRAM_SUFFIX = "_VARS.fd"
 def plan_clone(facts: CloneFacts, request: CloneRequest, ids: NewIds) -> Plan:
     """What cloning ``request.vm`` would do."""
     source = facts.source.vm
+    request = of_template(facts, request)
     name = request.name or names.free_clone_name(source.name, facts.names)
-    uuid = request.uuid or ids.uuid
+    uuid = names.canonical_uuid(request.uuid) or ids.uuid
     planned = plan_disks(facts, request, name)
     disks = planned.made
     needed: dict[str, int] = {}
@@ -85,7 +85,7 @@ def plan_clone(facts: CloneFacts, request: CloneRequest, ids: NewIds) -> Plan:
         "start": request.start,
         "rate": request.rate,
         "verify": request.verify,
-        "request": {"vm": f"{source.host}/{source.uuid}", **_asked(request)},
+        "request": {"vm": f"{source.host}/{source.uuid}", **asked(request)},
     }
     binding = _binding(facts, name, disks)
     spec["binding"] = binding
@@ -115,6 +115,7 @@ def plan_clone(facts: CloneFacts, request: CloneRequest, ids: NewIds) -> Plan:
             f"name/{host}/{name}",
             *(f"file/{host}/{disk['path']}" for disk in disks),
             *((f"file/{host}/{seed['path']}",) if seed else ()),
+            *((f"file/{host}/{nvram}",) if nvram else ()),
             *((f"address/{host}/{request.address}",) if request.address else ()),
         ),
         slots=copy_slots((host, disk["pool"]) for disk in disks if disk["method"] not in SHARES),
@@ -242,12 +243,11 @@ def definition(source_xml: str, spec: Mapping[str, Any]) -> str:
     text = without_mark(text, "reservation")
     if reservation := spec["reservation"]:
         text = with_mark(text, "reservation", reservation)
-    mark = {
-        "of": source["uuid"],
-        "name": source["name"],
-        "mode": "full",
-    }  # who defines it adds bases
-    return with_mark(without_mark(text, "away"), "clone", mark)
+    mark = {"of": source["uuid"], "name": source["name"], "mode": "full"}  # who defines adds bases
+    if (template := template_of(source_xml)) is not None:
+        mark |= {"template": template.name, "version": str(template.version)}
+    text = without_template(without_sealed(without_mark(text, "away")))
+    return with_mark(text, "clone", mark)
 
 
 def _carrier_machine(facts: CloneFacts) -> dict[str, str]:
@@ -258,53 +258,6 @@ def _carrier_machine(facts: CloneFacts) -> dict[str, str]:
         "arch": summary.arch,
         "machine": summary.machine,
         "emulator": summary.emulator,
-    }
-
-
-def asked_for(spec: Mapping[str, Any]) -> CloneRequest:
-    """The request a spec was made of, with the name that was chosen."""
-    asked = dict(spec["request"])
-    asked.update(name=spec["name"], macs=tuple(asked["macs"]), mode=CloneMode(asked["mode"]))
-    asked["disks"] = tuple(
-        DiskChoice(target=choice["target"], way=DiskWay(choice["way"]), path=choice["path"])
-        for choice in asked["disks"]
-    )
-    asked["grow"] = tuple((target, size) for target, size in asked["grow"])
-    asked["nvram_way"], asked["tpm_way"] = StateWay(asked["nvram_way"]), StateWay(asked["tpm_way"])
-    asked["first_boot"] = FirstBootWay(asked["first_boot"])
-    asked["nics"] = tuple((index, join, name) for index, join, name in asked["nics"])
-    asked["ssh_keys"] = tuple(asked["ssh_keys"])
-    return CloneRequest(**asked)
-
-
-def _asked(request: CloneRequest) -> dict[str, Any]:
-    return {
-        "name": request.name,
-        "mode": request.mode.value,
-        "pool": request.pool,
-        "uuid": request.uuid,
-        "macs": list(request.macs),
-        "disks": [
-            {"target": choice.target, "way": choice.way.value, "path": choice.path}
-            for choice in request.disks
-        ],
-        "to": request.to,
-        "nvram": request.nvram,
-        "nvram_way": request.nvram_way.value,
-        "tpm_way": request.tpm_way.value,
-        "grow": [list(pair) for pair in request.grow],
-        "address": request.address,
-        "full_allocation": request.full_allocation,
-        "vcpus": request.vcpus,
-        "memory_bytes": request.memory_bytes,
-        "nics": [list(nic) for nic in request.nics],
-        "hostname": request.hostname,
-        "ssh_keys": list(request.ssh_keys),
-        "first_boot": request.first_boot.value,
-        "snapshot": request.snapshot,
-        "start": request.start,
-        "rate": request.rate,
-        "verify": request.verify,
     }
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from lxml import etree
 
 from twinship.domxml.document import parse, serialize
-from twinship.domxml.rewrite import NAMESPACE, mark_path
+from twinship.domxml.rewrite import NAMESPACE, mark_path, new_mark
 
 BASE = f"{{{NAMESPACE}}}base"
 
@@ -57,17 +57,30 @@ def lineage_of(text: str) -> Lineage | None:
         of=mark.get("of", ""),
         name=mark.get("name", ""),
         mode=mark.get("mode", ""),
-        bases=tuple(
-            Base(
-                path=base.get("path", ""),
-                length_bytes=_number(base.get("length", "")),
-                changed=base.get("changed", ""),
-                header=base.get("header", ""),
-                digest=base.get("digest", ""),
-            )
-            for base in mark.findall(BASE)
-        ),
+        bases=tuple(base_of(element) for element in mark.findall(BASE)),
     )
+
+
+def base_of(element: etree._Element) -> Base:
+    """The file an element of a mark tells of."""
+    return Base(
+        path=element.get("path", ""),
+        length_bytes=_number(element.get("length", "")),
+        changed=element.get("changed", ""),
+        header=element.get("header", ""),
+        digest=element.get("digest", ""),
+    )
+
+
+def base_attributes(base: Base) -> dict[str, str]:
+    """The attributes of the element that tells of a file."""
+    told = {
+        "path": base.path,
+        "length": str(base.length_bytes),
+        "changed": base.changed,
+        "header": base.header,
+    }
+    return told | ({"digest": base.digest} if base.digest else {})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,13 +129,7 @@ def with_bases(text: str, bases: Iterable[Base]) -> str:
     found = tuple(bases)
     mark.set("mode", "linked" if found else "full")
     for base in found:
-        element = etree.SubElement(mark, BASE)
-        element.set("path", base.path)
-        element.set("length", str(base.length_bytes))
-        element.set("changed", base.changed)
-        element.set("header", base.header)
-        if base.digest:
-            element.set("digest", base.digest)
+        mark.append(new_mark("base", base_attributes(base)))
     return serialize(root)
 
 

@@ -85,7 +85,20 @@ def without_chains(text: str, targets: frozenset[str]) -> str:
 
 
 def with_mark(text: str, kind: str, attributes: Mapping[str, str]) -> str:
-    """The definition with our mark ``kind`` in its metadata, replacing an older one.
+    """The definition with our mark ``kind`` in its metadata, replacing an older one."""
+    return with_mark_element(text, new_mark(kind, attributes))
+
+
+def new_mark(kind: str, attributes: Mapping[str, str]) -> etree._Element:
+    """An element of ours: a mark, or what stands in one."""
+    mark = etree.Element(f"{{{NAMESPACE}}}{kind}", nsmap={"twinship": NAMESPACE})
+    for key, value in attributes.items():
+        mark.set(key, value)
+    return mark
+
+
+def with_mark_element(text: str, mark: etree._Element) -> str:
+    """The definition with this mark, replacing an older one of its kind.
 
     All marks stand in one element: of several in one namespace libvirt keeps the first only.
     """
@@ -97,12 +110,9 @@ def with_mark(text: str, kind: str, attributes: Mapping[str, str]) -> str:
     marks = metadata.find(_MARKS)
     if marks is None:
         marks = etree.SubElement(metadata, _MARKS, nsmap={"twinship": NAMESPACE})
-    tag = f"{{{NAMESPACE}}}{kind}"
-    for old in marks.findall(tag):
+    for old in marks.findall(str(mark.tag)):
         marks.remove(old)
-    mark = etree.SubElement(marks, tag)
-    for key, value in attributes.items():
-        mark.set(key, value)
+    marks.append(mark)
     return serialize(root)
 
 

@@ -211,6 +211,18 @@ def define(connection: Connection, xml: str) -> str:
         return str(domain.UUIDString())
 
 
+def rename(connection: Connection, uuid: str, name: str) -> None:
+    """Gives a VM that is shut off another name; one that has it keeps it.
+
+    libvirt refuses a VM with snapshots or checkpoints.
+    """
+    domain = _need(connection, uuid)
+    if domain.name() == name:
+        return
+    with doing(f"rename VM {domain.name()} on {connection.name} to {name}"):
+        domain.rename(name, 0)
+
+
 def undefine(connection: Connection, uuid: str, *, keep_state: bool = True) -> bool:
     """Removes a definition; disks stay. False when it was not there.
 

@@ -83,7 +83,7 @@ def create_reflinked(connection: Connection, new: NewVolume, source: str) -> str
     Raises :class:`HypervisorError` where the filesystem cannot; nothing is left then. (libvirt has
     the flag since 1.2.13, for raw volumes, and deletes what it made when the kernel refuses.)
     """
-    volume = _need(connection, source)
+    volume = need(connection, source)
     flags = libvirt.VIR_STORAGE_VOL_CREATE_REFLINK
     with doing(f"reflink {source} in pool {new.pool} on {connection.name}"):
         pool = connection.raw.storagePoolLookupByName(new.pool)
@@ -157,7 +157,7 @@ def pool_available(connection: Connection, pool: str) -> int:
 
 def read(connection: Connection, path: str, offset: int, length: int) -> bytes:
     """``length`` bytes of a volume from ``offset``; fewer at its end."""
-    volume = _need(connection, path)
+    volume = need(connection, path)
     with doing(f"read {path} on {connection.name}"):
         stream = connection.raw.newStream(0)
         volume.download(stream, offset, length, 0)
@@ -170,7 +170,7 @@ def read(connection: Connection, path: str, offset: int, length: int) -> bytes:
 
 def write(connection: Connection, path: str, offset: int, data: bytes) -> None:
     """Writes ``data`` at ``offset`` of a volume."""
-    volume = _need(connection, path)
+    volume = need(connection, path)
     with doing(f"write {path} on {connection.name}"):
         stream = connection.raw.newStream(0)
         volume.upload(stream, offset, len(data), 0)
@@ -300,7 +300,8 @@ def _remembered(connection: Connection, path: str) -> Any | None:
     return volume
 
 
-def _need(connection: Connection, path: str) -> Any:
+def need(connection: Connection, path: str) -> Any:
+    """libvirt's own object. Raises :class:`Gone`."""
     volume = _lookup(connection, path)
     if volume is None:
         raise Gone(f"{path} is no volume of {connection.name}", code="VOLUME_NOT_FOUND")
@@ -341,13 +342,13 @@ def _facts(connection: Connection, volume: Any) -> VolumeFacts:
 
 def allocate(connection: Connection, path: str, capacity_bytes: int) -> None:
     """Makes a raw volume take all its space; what it holds stays."""
-    volume = _need(connection, path)
+    volume = need(connection, path)
     with doing(f"take all the space of {path} on {connection.name}"):
         volume.resize(capacity_bytes, libvirt.VIR_STORAGE_VOL_RESIZE_ALLOCATE)
 
 
 def resize(connection: Connection, path: str, capacity_bytes: int) -> None:
     """Makes a volume larger for its guest; it stays as thin as it was."""
-    volume = _need(connection, path)
+    volume = need(connection, path)
     with doing(f"grow {path} on {connection.name}"):
         volume.resize(capacity_bytes, 0)

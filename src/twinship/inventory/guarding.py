@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from twinship.domxml.guard import guarded, unguarded
+from twinship.domxml.template import template_of
 from twinship.hypervisor import vms
 from twinship.hypervisor.connection import Connection
 from twinship.inventory.lineage import children
@@ -32,6 +33,8 @@ def release(connection: Connection, uuid: str) -> bool:
     if found is None or not found[2]:
         return False
     before = vms.stored_xml(connection, uuid)
+    if template_of(before) is not None:
+        return False  # a template's are never writable
     after = unguarded(before)
     if after == before:
         return False

@@ -6,12 +6,10 @@ import hashlib
 from dataclasses import dataclass, replace
 
 from twinship.domxml.lineage import Base, lineage_of, with_bases
-from twinship.hypervisor import vms, volumes
+from twinship.hypervisor import content, vms, volumes
 from twinship.hypervisor.connection import Connection
 from twinship.model.image import HEADER_BYTES
 from twinship.model.vm import VmFacts
-
-CHUNK_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,16 +42,8 @@ def fingerprint(connection: Connection, path: str, *, whole: bool = False) -> Ba
         length_bytes=found.length_bytes,
         changed=found.stamp.partition(" ")[2],
         header=hashlib.sha256(header).hexdigest()[:16],
-        digest=_digest(connection, path, found.length_bytes) if whole else "",
+        digest=content.digest(connection, path) if whole else "",
     )
-
-
-def _digest(connection: Connection, path: str, length_bytes: int) -> str:
-    digest = hashlib.sha256()
-    for offset in range(0, length_bytes, CHUNK_BYTES):
-        part = min(CHUNK_BYTES, length_bytes - offset)
-        digest.update(volumes.read(connection, path, offset, part))
-    return digest.hexdigest()
 
 
 def carried(connection: Connection, text: str) -> str:

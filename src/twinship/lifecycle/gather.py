@@ -28,7 +28,7 @@ def start_case(inventory: Inventory, vm: Vm, *, whole: bool = False) -> StartCas
     )
 
 
-def delete_case(inventory: Inventory, vm: Vm, *, disks: bool) -> DeleteCase:
+def delete_case(inventory: Inventory, vm: Vm, *, disks: bool, template: bool = False) -> DeleteCase:
     """The VM, and which of its disk files another VM of the host uses too."""
     connection = inventory.connection(vm.host)
     facts = vms.facts(connection, vm.uuid)
@@ -44,6 +44,7 @@ def delete_case(inventory: Inventory, vm: Vm, *, disks: bool) -> DeleteCase:
         delete_disks=disks,
         shared=tuple(sorted(used)),
         children=_children(connection, facts),
+        template=template,
     )
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from twinship.domxml.lineage import lineage_of
 from twinship.domxml.rewrite import mark_of
+from twinship.domxml.sealed import sealed_of
+from twinship.domxml.template import template_of
 from twinship.domxml.told import seed_of
 from twinship.model.plan import Plan, Severity, Step
 from twinship.model.vm import VmFacts, VmState
@@ -32,13 +34,14 @@ class StartCase:
 class DeleteCase:
     """A VM to be deleted; ``shared`` are its disk files that another VM of the host uses too.
 
-    ``children`` are VMs whose disks are based on its own.
+    ``children`` are VMs whose disks are based on its own. ``template``: that it is one is known.
     """
 
     vm: VmFacts
     delete_disks: bool
     shared: tuple[str, ...]
     children: tuple[str, ...] = ()
+    template: bool = False
 
 
 START: CheckTable[StartCase] = CheckTable()
@@ -69,6 +72,12 @@ def is_not_away(case: StartCase) -> Problem | None:
         f"twinship host remove {mark.get('host')}",
         object=f"vm/{case.vm.vm.name}",
     )
+
+
+@START.row("IS_TEMPLATE")
+def start_is_no_template(case: StartCase) -> Problem | None:
+    """A template is not started: its clones would find another disk below them, and be alike."""
+    return template_problem(case.vm, "clone it: twinship clone {} NAME --start")
 
 
 @START.row("BASE_HAS_CHILDREN")
@@ -115,6 +124,12 @@ def delete_is_off(case: DeleteCase) -> Problem | None:
     )
 
 
+@DELETE.row("IS_TEMPLATE")
+def delete_is_no_template(case: DeleteCase) -> Problem | None:
+    """Templates are deleted by a command of their own, so that none goes by mistake."""
+    return template_problem(case.vm, "twinship template delete {}") if not case.template else None
+
+
 @DELETE.row("BASE_HAS_CHILDREN")
 def delete_is_no_base(case: DeleteCase) -> Problem | None:
     """A base is needed as long as a linked clone of it is there."""
@@ -145,6 +160,18 @@ def disks_stay(case: DeleteCase) -> Iterator[Problem]:
     """What stays behind is said."""
     for disk in () if case.delete_disks else case.vm.file_disks:
         yield Problem(f"{disk.path} stays", object=f"disk/{disk.target}")
+
+
+def template_problem(vm: VmFacts, hint: str) -> Problem | None:
+    """What is wrong with touching a template; None for any other VM."""
+    found = template_of(vm.xml)
+    if found is None:
+        return None
+    return Problem(
+        f"{vm.vm.name} is version {found.version} of template {found.name}",
+        hint=hint.format(vm.vm.label),
+        object=f"vm/{vm.vm.name}",
+    )
 
 
 def base_problem(vm: VmFacts, children: tuple[str, ...]) -> Problem | None:
@@ -201,6 +228,9 @@ def plan_delete(case: DeleteCase) -> Plan:
     files = [d.path for d in case.vm.file_disks] if case.delete_disks else []
     if case.delete_disks and (seed := seed_of(case.vm.xml)):
         files.append(seed)
+    sealed = sealed_of(case.vm.xml)
+    if case.delete_disks and sealed is not None:
+        files += sealed.undo.values()
     lineage = lineage_of(case.vm.xml)
     reservation = mark_of(case.vm.xml, "reservation")
     steps = [Step(id="undefine", title=f"undefine {vm.name}", host=vm.host)]

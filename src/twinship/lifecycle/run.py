@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from twinship.domxml.sealed import sealed_of, without_sealed
 from twinship.hypervisor import networks, vms, volumes
 from twinship.hypervisor.connection import Connection
 from twinship.inventory.guarding import release, release_if_free
@@ -23,8 +24,17 @@ def _start(hosts: Hosts, spec: dict[str, Any], _job: Job) -> dict[str, Any]:
     found = vms.state(connection, spec["uuid"])
     if found is None or not found[0].active:
         release(connection, spec["uuid"])  # the plan has seen that nothing stands on its disks
+        _unseal(connection, spec["uuid"])
         vms.start(connection, spec["uuid"])
     return {"vm": spec["name"], "host": spec["host"], "state": "running"}
+
+
+def _unseal(connection: Connection, uuid: str) -> None:
+    """A guest that runs has an identity again. What can be undone stays known, to be cleaned up."""
+    text = vms.stored_xml(connection, uuid)
+    sealed = sealed_of(text) if "sealed" in text else None
+    if sealed is not None and not sealed.undo:
+        vms.define(connection, without_sealed(text))
 
 
 def _stop(hosts: Hosts, spec: dict[str, Any], job: Job) -> dict[str, Any]:

@@ -33,6 +33,7 @@ def plan_document(plan: Plan) -> Document:
         "estimate_s": plan.estimate_s,
         "forecast": dataclasses.asdict(plan.forecast) if plan.forecast else None,
         "domain_xml": [dataclasses.asdict(xml) for xml in plan.domain_xml],
+        "manifest": dict(plan.manifest) if plan.manifest is not None else None,
     }
 
 

@@ -65,7 +65,7 @@ class Plan:
     in another process. ``resources`` it has for itself alone while it is unfinished; of ``slots``
     (``in/kvm02``) it takes one each while it works. ``binding`` holds the facts the plan depends
     on, each under a name a person understands; :func:`twinship.planning.binding.changed` compares
-    two of them.
+    two of them. ``manifest``: of a seal, every path that goes or is changed, as a document.
     """
 
     kind: str
@@ -75,6 +75,7 @@ class Plan:
     estimate_s: float | None
     forecast: Forecast | None = None
     domain_xml: tuple[PlannedXml, ...] = ()
+    manifest: Mapping[str, Any] | None = None
     resources: tuple[str, ...] = ()
     slots: tuple[str, ...] = ()
     spec: Mapping[str, Any] = field(default_factory=dict)

@@ -50,8 +50,12 @@ class StateWay(StrEnum):
 
 
 class FirstBootWay(StrEnum):
-    """How a guest is told its name and keys: systemd's credentials, or cloud-init's NoCloud."""
+    """How a guest is told its name and keys: systemd's credentials, or cloud-init's NoCloud.
 
+    ``AUTO``: as the template says that its guest understands, else systemd's.
+    """
+
+    AUTO = "auto"
     SYSTEMD = "systemd"
     CLOUD_INIT = "cloud-init"
 
@@ -111,11 +115,58 @@ class CloneRequest:
     nics: tuple[tuple[int, str, str], ...] = ()
     hostname: str = ""
     ssh_keys: tuple[str, ...] = ()
-    first_boot: FirstBootWay = FirstBootWay.SYSTEMD
+    first_boot: FirstBootWay = FirstBootWay.AUTO
     snapshot: str = ""
     start: bool = False
     rate: int = 0
     verify: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealChoice:
+    """Which seal operations are done, and how the guest's files are reached.
+
+    ``only`` instead of those that are on by default, ``also`` besides, ``except_`` not. ``own``:
+    files or directories with operations of the user's. ``keys``: LUKS UUIDs (empty: any) and the
+    files their keys are in. ``recover``: a journal that was not written back is written back first.
+    Paths are absolute, on this machine.
+    """
+
+    only: tuple[str, ...] = ()
+    except_: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
+    own: tuple[str, ...] = ()
+    keys: tuple[tuple[str, str], ...] = ()
+    recover: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealRequest:
+    """``twinship seal``. ``commit``: nothing is kept to undo it with."""
+
+    vm: str
+    choice: SealChoice = SealChoice()
+    commit: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TemplateRequest:
+    """``twinship template create``: ``name`` from the VM ``vm``, whose disks are only read.
+
+    ``seal`` False: the copy is taken as it is. ``new_version``: of a template that is there; it
+    takes its name. The rest as of a clone.
+    """
+
+    name: str
+    vm: str
+    choice: SealChoice = SealChoice()
+    seal: bool = True
+    new_version: bool = False
+    mode: CloneMode = CloneMode.AUTO
+    pool: str = ""
+    nvram_way: StateWay = StateWay.COPY
+    tpm_way: StateWay = StateWay.REFUSE
+    rate: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

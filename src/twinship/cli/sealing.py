@@ -1,0 +1,239 @@
+"""``twinship seal``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from twinship.cli.completion import complete_vm
+from twinship.cli.outcome import accepted, finish, progress
+from twinship.cli.quantities import size
+from twinship.cli.render import output_option, print_document, print_plan, print_table, visible
+from twinship.cli.session import Session
+from twinship.cli.verbs import dry_run_option, wait_option
+from twinship.model.documents import listing
+from twinship.model.errors import UsageError
+from twinship.model.operation import Operation
+from twinship.model.request import SealChoice, SealRequest
+
+
+def choice_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options that say which operations are done and how the guest is reached."""
+    options = (
+        click.option(
+            "--only",
+            "--operations",
+            "only",
+            multiple=True,
+            metavar="OP,...",
+            help="These instead of the default ones; defaults,OP: besides them.",
+        ),
+        click.option("--also", multiple=True, metavar="OP,...", help="These as well."),
+        click.option("--except", "except_", multiple=True, metavar="OP,...", help="Not these."),
+        click.option(
+            "--own",
+            multiple=True,
+            type=click.Path(exists=True, path_type=Path),
+            help="Operations of your own: a TOML file, or a directory of them.",
+        ),
+        click.option(
+            "--key",
+            "keys",
+            multiple=True,
+            metavar="[UUID=]FILE",
+            help="For a disk that is encrypted (LUKS): the file with its passphrase.",
+        ),
+        click.option(
+            "--recover",
+            is_flag=True,
+            help="Of a guest that was not shut down: write its journal back first.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def choice_of(
+    only: tuple[str, ...],
+    also: tuple[str, ...],
+    except_: tuple[str, ...],
+    own: tuple[Path, ...],
+    keys: tuple[str, ...],
+    recover: bool,
+) -> SealChoice:
+    """What these options mean."""
+    wanted = _words(only)
+    if "defaults" in wanted:  # virt-sysprep's word
+        also, wanted = (*_words(also), *(w for w in wanted if w != "defaults")), ()
+    return SealChoice(
+        only=wanted,
+        also=_words(also),
+        except_=_words(except_),
+        own=tuple(str(path.resolve()) for path in own),
+        keys=tuple(_key(text) for text in keys),
+        recover=recover,
+    )
+
+
+@click.command()
+@click.argument("vm", metavar="VM", required=False, shell_complete=complete_vm)
+@click.option("--list", "list_", is_flag=True, help="Show all operations, and do nothing.")
+@choice_options
+@click.option("--undo", is_flag=True, help="Make a sealed VM's disks what they were.")
+@click.option("--commit", is_flag=True, help="Keep nothing to undo it with (any more).")
+@wait_option
+@dry_run_option
+@output_option
+@click.pass_context
+def seal(
+    ctx: click.Context,
+    vm: str | None,
+    list_: bool,
+    only: tuple[str, ...],
+    also: tuple[str, ...],
+    except_: tuple[str, ...],
+    own: tuple[Path, ...],
+    keys: tuple[str, ...],
+    recover: bool,
+    undo: bool,
+    commit: bool,
+    wait: bool,
+    dry_run: bool,
+    output: str,
+) -> None:
+    """Remove from a VM's disks what makes its guest itself: keys, ids, logs, addresses.
+
+    The VM has to be off. What goes is kept beside its disks until --commit, so that --undo can
+    bring it back as long as the VM was not started. --dry-run lists every path.
+
+    To keep the VM as it is and seal a copy: twinship template create NAME --from VM.
+
+    \b
+    Examples:
+      twinship seal --list                      all operations
+      twinship seal web --dry-run               every path that would go
+      twinship seal web --except logs,histories
+      twinship seal web --only machine-id,ssh-hostkeys
+      twinship seal web --own agents.toml
+      twinship seal web --undo
+    """
+    choice = choice_of(only, also, except_, own, keys, recover)
+    if list_:
+        _list(choice, output)
+        return
+    if vm is None:
+        raise UsageError("which VM?", hint="twinship seal VM, or twinship seal --list")
+    if undo and commit:
+        raise UsageError("--undo and --commit exclude each other")
+    controller = ctx.obj.controller
+    request = SealRequest(vm=vm, choice=choice, commit=commit)
+    if undo:
+        plan, run = controller.unseal_plan, controller.unseal
+    elif commit and controller.seal_pending(vm):
+        plan, run = controller.keep_seal_plan, controller.keep_seal
+    else:
+        _seal(ctx, request, wait=wait, dry_run=dry_run, output=output)
+        return
+    if choice != SealChoice():
+        raise UsageError("the VM was sealed already: what is done cannot be chosen any more")
+    if dry_run:
+        planned = plan(vm)
+        print_plan(planned, output)
+        ctx.exit(0 if planned.feasible else 5)
+    line = progress(output)
+    op = run(vm, watch=line)
+    line.close()
+    finish(ctx, op, output, _told_undo)
+
+
+def _seal(
+    ctx: click.Context, request: SealRequest, *, wait: bool, dry_run: bool, output: str
+) -> None:
+    session: Session = ctx.obj
+    if dry_run:
+        plan = session.controller.seal_plan(request)
+        print_plan(plan, output)
+        ctx.exit(0 if plan.feasible else 5)
+    line = progress(output)
+    try:
+        op = session.controller.seal(request, wait=wait, watch=line)
+    finally:
+        line.close()
+    if not wait:
+        accepted(op, output)
+        return
+    finish(ctx, op, output, _told)
+
+
+def _told(op: Operation) -> None:
+    result = op.result or {}
+    told_seal(result, result["vm"])
+    if result["undo"]:
+        click.echo(f"  undo it: twinship seal {result['host']}/{result['vm']} --undo", err=True)
+
+
+def told_seal(done: Mapping[str, Any], name: str) -> None:
+    """A line that says what sealing did, and what it has to say."""
+    manifest, guest = done["manifest"], done["guest"]["name"]
+    click.echo(
+        f"{visible(name)} is sealed ({visible(guest)}): {len(manifest['entries'])} paths, "
+        f"{size(manifest['freed_bytes'])} went, by {done['engine']}"
+    )
+    for note in manifest["notes"]:
+        click.echo(f"  {note['operation']}: {visible(note['text'])}", err=True)
+
+
+def _told_undo(op: Operation) -> None:
+    result = op.result or {}
+    what = "is what it was" if result["undone"] else "stays sealed"
+    click.echo(f"{visible(result['vm'])} {what}")
+
+
+def _list(choice: SealChoice, output: str) -> None:
+    from twinship.guestfs.sealing import TABLE
+    from twinship.seal.choice import operations_of
+
+    chosen = {row.name for row in operations_of(choice)}
+    if output in ("json", "jsonl", "yaml"):
+        rows = [
+            {
+                "name": row.name,
+                "title": row.title,
+                "why": row.why,
+                "source": row.source,
+                "default": row.default,
+                "chosen": row.name in chosen,
+                "families": sorted(family.value for family in row.families),
+            }
+            for row in TABLE
+        ]
+        print_document(listing(rows), output)
+    elif output == "name":
+        for row in TABLE:
+            click.echo(row.name)
+    else:
+        table = [[row.name, "yes" if row.name in chosen else "-", row.title] for row in TABLE]
+        headers = ["OPERATION", "DONE", "WHAT GOES"]
+        if output == "wide":
+            table = [[*cells, row.why] for cells, row in zip(table, TABLE, strict=True)]
+            headers.append("WHY")
+        print_table(headers, table)
+
+
+def _words(values: tuple[str, ...]) -> tuple[str, ...]:
+    words = (word.strip() for value in values for word in value.split(","))
+    return tuple(dict.fromkeys(word for word in words if word))
+
+
+def _key(text: str) -> tuple[str, str]:
+    uuid, equals, file = text.rpartition("=")
+    if not equals:
+        uuid, file = "", text
+    path = Path(file).resolve()
+    if not path.is_file():
+        raise UsageError(f"the key {file[:80]!r} is no file")
+    return uuid, str(path)

@@ -1,0 +1,104 @@
+"""What a seal operation is: a row with a reason, made of acts on paths. Rows never touch files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from twinship.guestfs.files import GuestFiles
+from twinship.guestfs.inspect import Family, Guest
+from twinship.guestfs.sealing.edits import Edit
+
+ALL_FAMILIES = frozenset(Family)
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """Removes what matches, directories with all in them.
+
+    ``keep`` are names that stay where they match; ``files_only`` lets directories stand.
+    """
+
+    patterns: tuple[str, ...]
+    keep: tuple[str, ...] = ()
+    files_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Truncate:
+    """Empties the regular files that match."""
+
+    patterns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EditFiles:
+    """Edits the regular files that match; one that comes out as it was is not written."""
+
+    patterns: tuple[str, ...]
+    edit: Edit
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Makes or overwrites a file, unless it says just that already."""
+
+    path: str
+    data: bytes
+    mode: int = 0o644
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """Makes a symbolic link, where nothing is."""
+
+    path: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Runs a program of the guest in it, after everything else."""
+
+    argv: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """Does nothing, but says something in the manifest."""
+
+    text: str
+
+
+Act = Remove | Truncate | EditFiles | Write | Link | Run | Say
+Decide = Callable[[GuestFiles, Guest], Iterable[Act]]
+"""Acts that depend on what is in the guest; may read, never writes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One row: what is removed or edited, in which families, whether by default, and why.
+
+    ``source`` says where the rule comes from.
+    """
+
+    name: str
+    title: str
+    why: str
+    source: str
+    acts: tuple[Act, ...] = ()
+    decide: Decide | None = None
+    default: bool = True
+    families: frozenset[Family] = ALL_FAMILIES
+
+    def acts_for(self, files: GuestFiles, guest: Guest) -> tuple[Act, ...]:
+        """What the operation does in this guest."""
+        if guest.family not in self.families:
+            return ()
+        decided = self.decide(files, guest) if self.decide is not None else ()
+        return (*self.acts, *decided)
+
+
+def removing(*patterns: str) -> tuple[Act, ...]:
+    """The acts of a row that only removes."""
+    return (Remove(patterns),)

@@ -1,0 +1,370 @@
+"""A guest's files where they appear as a directory tree: what both engines end in.
+
+The tree is hostile. Each part of a path is looked at by itself and opened from its directory with
+O_NOFOLLOW; symbolic links are followed by us, from the tree's root, so that none leads out of it.
+Only regular files are opened, never a pipe or device that would wait or do something.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import posixpath
+import re
+import stat
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from twinship.guestfs.files import (
+    READ_LIMIT_BYTES,
+    FileKind,
+    FileStat,
+    GuestFilesError,
+    Space,
+)
+
+_MOST_LINKS = 40
+"""Linux's own limit (MAXSYMLINKS)."""
+_MOST_DEPTH = 256
+_MOST_ENTRIES = 2_000_000
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
+_LABEL = "security.selinux"
+_WILD = re.compile(r"[*?\[]")
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+
+Runner = Callable[[Sequence[str]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Spot:
+    """A name in an open directory. ``name`` is ``.`` for the root itself."""
+
+    fd: int
+    name: str
+    directory: str
+
+    @property
+    def path(self) -> str:
+        """Without symbolic links before the last part."""
+        return self.directory if self.name == "." else posixpath.join(self.directory, self.name)
+
+
+class TreeFiles:
+    """The files below an open directory; see :class:`twinship.guestfs.files.GuestFiles`."""
+
+    def __init__(self, root_fd: int, runner: Runner | None = None) -> None:
+        """``root_fd`` stays the caller's, who closes it. ``runner`` runs programs in the guest."""
+        self.root_fd = root_fd
+        self._runner = runner
+        # The guest is off, so what was seen stays true until we write.
+        self._stats: dict[str, FileStat | None] = {}
+        self._listings: dict[str, tuple[str, ...]] = {}
+
+    def resolve(self, path: str) -> str | None:
+        """See the interface."""
+        with _about(path), self._spot(path, follow=True) as spot:
+            return None if spot is None or _stat(spot) is None else spot.path
+
+    def lstat(self, path: str) -> FileStat | None:
+        """See the interface."""
+        if path not in self._stats:
+            with _about(path), self._spot(path) as spot:
+                self._stats[path] = None if spot is None else _stat(spot)
+        return self._stats[path]
+
+    def listdir(self, path: str) -> tuple[str, ...]:
+        """See the interface."""
+        if path not in self._listings:
+            self._listings[path] = self._list(path)
+        return self._listings[path]
+
+    def _list(self, path: str) -> tuple[str, ...]:
+        with _about(path), self._spot(path) as spot:
+            if spot is None:
+                return ()
+            try:
+                opened = os.open(spot.name, _DIRECTORY, dir_fd=spot.fd)
+            except OSError as error:
+                if error.errno in _GONE:
+                    return ()
+                raise
+            try:
+                return tuple(sorted(entry.name for entry in os.scandir(opened)))
+            finally:
+                os.close(opened)
+
+    def glob(self, pattern: str) -> tuple[str, ...]:
+        """See the interface."""
+        parts = [part for part in pattern.split("/") if part]
+        return tuple(sorted(set(self._matches("/", parts))))
+
+    def walk(self, path: str) -> Iterator[tuple[str, FileStat]]:
+        """See the interface. Raises for a tree that is too deep or large to be a guest's."""
+        pending = [(path, 0)]
+        seen = 0
+        while pending:
+            directory, depth = pending.pop()
+            below = []
+            for name in self.listdir(directory):
+                child = posixpath.join(directory, name)
+                found = self.lstat(child)
+                if found is None:
+                    continue
+                seen += 1
+                if depth >= _MOST_DEPTH or seen > _MOST_ENTRIES:
+                    raise GuestFilesError(
+                        f"the guest's directory {path} is too deep or too large",
+                        hint="look at it from inside the guest",
+                    )
+                yield child, found
+                if found.kind is FileKind.DIRECTORY:
+                    below.append((child, depth + 1))
+            pending += reversed(below)
+
+    def read(self, path: str, limit_bytes: int = READ_LIMIT_BYTES) -> bytes:
+        """See the interface."""
+        with _about(path), self._open_file(path, os.O_RDONLY) as file:
+            chunks, left = [], limit_bytes
+            while left > 0 and (chunk := os.read(file, min(left, 1 << 20))):
+                chunks.append(chunk)
+                left -= len(chunk)
+            return b"".join(chunks)
+
+    def remove(self, path: str) -> None:
+        """See the interface."""
+        self._forget()
+        with _about(path), self._spot(path) as spot:
+            if spot is None or (found := _stat(spot)) is None:
+                return
+            if found.kind is FileKind.DIRECTORY:
+                os.rmdir(spot.name, dir_fd=spot.fd)
+            else:
+                os.unlink(spot.name, dir_fd=spot.fd)
+
+    def rmtree(self, path: str) -> None:
+        """See the interface."""
+        for below in reversed([name for name, _ in self.walk(path)]):
+            self.remove(below)
+        self.remove(path)
+
+    def truncate(self, path: str) -> None:
+        """See the interface."""
+        self._forget()
+        with _about(path), self._open_file(path, os.O_WRONLY) as file:
+            os.ftruncate(file, 0)
+
+    def write(self, path: str, data: bytes, mode: int = 0o644) -> None:
+        """See the interface."""
+        self._forget()
+        with _about(path), self._made_room(path) as spot:
+            if _stat(spot) is None:
+                self._create(spot, data, mode)
+                return
+        with _about(path), self._open_file(path, os.O_WRONLY) as file:
+            os.ftruncate(file, 0)
+            _write_all(file, data)
+
+    def symlink(self, path: str, target: str) -> None:
+        """See the interface."""
+        self._forget()
+        with _about(path), self._made_room(path) as spot:
+            os.symlink(target, spot.name, dir_fd=spot.fd)
+
+    def space(self) -> Space:
+        """See the interface."""
+        with _about("/"):
+            found = os.fstatvfs(self.root_fd)
+        return Space(
+            total_bytes=found.f_blocks * found.f_frsize,
+            free_bytes=found.f_bavail * found.f_frsize,
+            free_files=found.f_ffree if found.f_files else None,
+        )
+
+    def run(self, argv: Sequence[str]) -> None:
+        """See the interface."""
+        if self._runner is None:
+            raise GuestFilesError(
+                f"cannot run {argv[0]} in the guest",
+                code="NEEDS_APPLIANCE",
+                cause="this way of reading the disk starts nothing of the guest's",
+                hint="use the appliance",
+            )
+        self._forget()
+        self._runner(argv)
+
+    def _forget(self) -> None:
+        self._stats.clear()
+        self._listings.clear()
+
+    def _matches(self, directory: str, parts: Sequence[str]) -> Iterator[str]:
+        part, rest = parts[0], parts[1:]
+        if part == "**":
+            below = (name for name, found in self.walk(directory) if _is_directory(found))
+            for place in (directory, *below):
+                yield from self._matches(place, rest)
+        elif not _WILD.search(part):
+            child = posixpath.join(directory, part)
+            if not rest:
+                if self.lstat(child) is not None:
+                    yield child
+            elif (real := self.resolve(child)) and _is_directory(self.lstat(real)):
+                yield from self._matches(real, rest)
+        else:
+            for name in self.listdir(directory):
+                if not fnmatchcase(name, part):
+                    continue
+                child = posixpath.join(directory, name)
+                if not rest:
+                    yield child
+                elif _is_directory(self.lstat(child)):
+                    yield from self._matches(child, rest)
+
+    @contextmanager
+    def _spot(self, path: str, *, follow: bool = False) -> Iterator[_Spot | None]:
+        """The open directory of a path and the name in it; None when the directory is missing."""
+        above = [(os.open(".", _DIRECTORY, dir_fd=self.root_fd), "/")]
+        try:
+            yield self._descend(above, deque(path.split("/")), follow=follow)
+        finally:
+            for fd, _ in above:
+                os.close(fd)
+
+    def _descend(
+        self, above: list[tuple[int, str]], parts: deque[str], *, follow: bool
+    ) -> _Spot | None:
+        links = 0
+        while parts:
+            part = parts.popleft()
+            if part in ("", "."):
+                continue
+            if part == "..":
+                if len(above) > 1:
+                    os.close(above.pop()[0])
+                continue
+            fd, directory = above[-1]
+            last = not any(name not in ("", ".") for name in parts)
+            if last and not follow:
+                return _Spot(fd, part, directory)
+            found = _stat(_Spot(fd, part, directory))
+            if found is not None and found.kind is FileKind.SYMLINK:
+                links += 1
+                if links > _MOST_LINKS:
+                    return None
+                if found.target.startswith("/"):
+                    while len(above) > 1:
+                        os.close(above.pop()[0])
+                parts.extendleft(reversed(found.target.split("/")))
+                continue
+            if last:
+                return _Spot(fd, part, directory)
+            if not _is_directory(found):
+                return None
+            deeper = os.open(part, _DIRECTORY, dir_fd=fd)
+            above.append((deeper, posixpath.join(directory, part)))
+        fd, directory = above[-1]
+        return _Spot(fd, ".", directory)
+
+    @contextmanager
+    def _open_file(self, path: str, flags: int) -> Iterator[int]:
+        with self._spot(path) as spot:
+            found = _stat(spot) if spot is not None else None
+            if spot is None or found is None:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+            if found.kind is not FileKind.FILE:
+                raise OSError(errno.EINVAL, f"it is a {found.kind}, not a regular file")
+            file = os.open(spot.name, flags | _FILE, dir_fd=spot.fd)
+        try:
+            yield file
+        finally:
+            os.close(file)
+
+    @contextmanager
+    def _made_room(self, path: str) -> Iterator[_Spot]:
+        """The spot of a path, its directories made where missing."""
+        parts = [part for part in path.split("/") if part]
+        for depth in range(1, len(parts)):
+            parent = "/" + "/".join(parts[:depth])
+            if self.resolve(parent) is None:
+                with self._spot(parent) as above:
+                    if above is not None:
+                        os.mkdir(above.name, 0o755, dir_fd=above.fd)
+                        _inherit_label(above)
+        with self._spot(path) as spot:
+            if spot is None:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+            yield spot
+
+    def _create(self, spot: _Spot, data: bytes, mode: int) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FILE
+        file = os.open(spot.name, flags, 0o600, dir_fd=spot.fd)
+        try:
+            _write_all(file, data)
+            os.fchmod(file, mode)
+        finally:
+            os.close(file)
+        _inherit_label(spot)
+
+
+def _stat(spot: _Spot) -> FileStat | None:
+    try:
+        found = os.stat(spot.name, dir_fd=spot.fd, follow_symlinks=False)
+        target = os.readlink(spot.name, dir_fd=spot.fd) if stat.S_ISLNK(found.st_mode) else ""
+    except OSError as error:
+        if error.errno in _GONE:
+            return None
+        raise
+    return FileStat(
+        kind=_kind(found.st_mode),
+        bytes=found.st_size,
+        mode=stat.S_IMODE(found.st_mode),
+        uid=found.st_uid,
+        gid=found.st_gid,
+        target=target,
+    )
+
+
+def _kind(mode: int) -> FileKind:
+    if stat.S_ISREG(mode):
+        return FileKind.FILE
+    if stat.S_ISDIR(mode):
+        return FileKind.DIRECTORY
+    return FileKind.SYMLINK if stat.S_ISLNK(mode) else FileKind.OTHER
+
+
+def _is_directory(found: FileStat | None) -> bool:
+    return found is not None and found.kind is FileKind.DIRECTORY
+
+
+def _write_all(file: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(file, view) :]
+
+
+def _inherit_label(spot: _Spot) -> None:
+    """Gives what was just made its directory's SELinux label, if that has one."""
+    with suppress(OSError):  # no label, or a filesystem without any
+        label = os.getxattr(spot.fd, _LABEL)
+        made = os.open(spot.name, os.O_RDONLY | _FILE, dir_fd=spot.fd)
+        try:
+            os.setxattr(made, _LABEL, label)
+        finally:
+            os.close(made)
+
+
+@contextmanager
+def _about(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        code = "FILESYSTEM_FULL" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        raise GuestFilesError(
+            f"cannot work on {path!r} in the guest",
+            code=code,
+            cause=error.strerror or str(error),
+            hint="free some space in the guest" if code else "check the guest's filesystem",
+        ) from error

@@ -1,0 +1,1 @@
+"""Sealing a VM in place: what makes its guest itself goes from its disks, and can be undone."""
