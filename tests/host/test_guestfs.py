@@ -198,7 +198,11 @@ def test_a_disk_that_a_vm_has_is_not_opened(bench: Bench) -> None:
     ) as vm:  # fmt: skip
         try:
             assert vm.stdout is not None
+            assert vm.stdin is not None
             assert b"QMP" in vm.stdout.readline()
+            vm.stdin.write(b'{"execute": "qmp_capabilities"}\n')
+            vm.stdin.flush()
+            assert b"return" in vm.stdout.readline(), "its drives are open by now"
             assert code_of(an_image(raw, "raw")) == "IMAGE_IN_USE"
         finally:
             vm.kill()
@@ -426,7 +430,9 @@ def test_the_appliance_does_the_same_file_by_file(bench: Bench) -> None:
 
 @pytest.mark.all
 @pytest.mark.usefixtures("tcg")
-def test_the_appliance_reads_lvm_luks_and_runs_programs(bench: Bench, tmp_path: Path) -> None:
+def test_the_appliance_reads_lvm_luks_and_runs_programs(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fstab = {"etc/fstab": "/dev/mapper/vg-root / ext4 x 0 0\n/dev/vg/var /var ext4 x 0 0\n"}
     tree = bench.tree("guest", {**REDHAT, **fstab})
     busybox = tree / "bin/busybox"
@@ -439,12 +445,12 @@ def test_the_appliance_reads_lvm_luks_and_runs_programs(bench: Bench, tmp_path: 
     tool("tar", "-C", var, "-cf", var_archive, ".")
     lvm = tmp_path / "lvm.raw"
     script = (
-        f"sparse {lvm} 200M\nrun\npart-disk /dev/sda gpt\npvcreate /dev/sda1\n"
-        "vgcreate vg /dev/sda1\nlvcreate root vg 96\nlvcreate var vg 48\nmkfs ext4 /dev/vg/root\n"
+        f"sparse {lvm} 500M\nrun\npart-disk /dev/sda gpt\npvcreate /dev/sda1\n"
+        "vgcreate vg /dev/sda1\nlvcreate root vg 96\nlvcreate var vg 320\nmkfs ext4 /dev/vg/root\n"
         f"mkfs xfs /dev/vg/var\nmount /dev/vg/root /\ntar-in {archive} /\n"
         f"mount /dev/vg/var /var\ntar-in {var_archive} /var\n"
     )
-    os.environ["LIBGUESTFS_BACKEND"] = "direct"
+    monkeypatch.setenv("LIBGUESTFS_BACKEND", "direct")
     tool("guestfish", input=script.encode())
     twin = tmp_path / "twin.raw"
     twin.write_bytes(lvm.read_bytes())

@@ -68,6 +68,11 @@ class Duration(click.ParamType[float]):
         return float(match[1]) * _SECONDS[match[2] or "s"]
 
 
+def paths(count: int) -> str:
+    """``1 path``, ``12 paths``."""
+    return f"{count} path" if count == 1 else f"{count} paths"
+
+
 def size(count: float) -> str:
     """``1.5 GiB``."""
     for unit in ("B", "KiB", "MiB", "GiB"):

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from twinship.cli.quantities import seconds, size
+from twinship.cli.quantities import paths, seconds, size
 from twinship.model.documents import error_document, operation_document, plan_document
 from twinship.model.errors import TwinshipError
 from twinship.model.operation import Operation
@@ -114,7 +114,7 @@ def print_manifest(manifest: Mapping[str, Any]) -> None:
     click.echo("  What goes from the guest, or is changed in it:")
     for total in manifest["totals"]:
         name, count = total["operation"], total["paths"]
-        click.echo(f"    {name}: {count} paths, {size(total['freed_bytes'])}")
+        click.echo(f"    {name}: {paths(count)}, {size(total['freed_bytes'])}")
         for entry in manifest["entries"]:
             if entry["operation"] == name:
                 amount = f"  {size(entry['bytes'])}" if entry["bytes"] else ""

@@ -10,7 +10,7 @@ import click
 
 from twinship.cli.completion import complete_vm
 from twinship.cli.outcome import accepted, finish, progress
-from twinship.cli.quantities import size
+from twinship.cli.quantities import paths, size
 from twinship.cli.render import output_option, print_document, print_plan, print_table, visible
 from twinship.cli.session import Session
 from twinship.cli.verbs import dry_run_option, wait_option
@@ -180,7 +180,7 @@ def told_seal(done: Mapping[str, Any], name: str) -> None:
     """A line that says what sealing did, and what it has to say."""
     manifest, guest = done["manifest"], done["guest"]["name"]
     click.echo(
-        f"{visible(name)} is sealed ({visible(guest)}): {len(manifest['entries'])} paths, "
+        f"{visible(name)} is sealed ({visible(guest)}): {paths(len(manifest['entries']))}, "
         f"{size(manifest['freed_bytes'])} went, by {done['engine']}"
     )
     for note in manifest["notes"]:

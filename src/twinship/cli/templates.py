@@ -10,7 +10,7 @@ import click
 
 from twinship.cli.completion import complete_host, complete_vm
 from twinship.cli.outcome import accepted, finish, progress
-from twinship.cli.quantities import seconds, size
+from twinship.cli.quantities import paths, seconds, size
 from twinship.cli.render import output_option, print_document, print_plan, print_table, visible
 from twinship.cli.sealing import choice_of, choice_options, told_seal
 from twinship.cli.session import Session
@@ -175,10 +175,12 @@ def list_(ctx: click.Context, host: str | None, output: str) -> None:
 
 @template.command("show")
 @click.argument("name", shell_complete=complete_vm)
-@click.option("--paths", is_flag=True, help="Show every path that went when it was sealed.")
+@click.option(
+    "--paths", "every", is_flag=True, help="Show every path that went when it was sealed."
+)
 @output_option
 @click.pass_obj
-def show(session: Session, name: str, paths: bool, output: str) -> None:
+def show(session: Session, name: str, every: bool, output: str) -> None:
     """Show a template, its versions, what was sealed, and the VMs that stand on it."""
     versions = session.controller.template_show(name)
     if output in ("json", "jsonl", "yaml"):
@@ -192,10 +194,10 @@ def show(session: Session, name: str, paths: bool, output: str) -> None:
     for number, one in enumerate(reversed(versions)):
         if number:
             click.echo()
-        _describe(one, paths=paths)
+        _describe(one, every=every)
 
 
-def _describe(one: TemplateVersion, *, paths: bool) -> None:
+def _describe(one: TemplateVersion, *, every: bool) -> None:
     lines = [
         ("Template", one.template.name),
         ("Version", str(one.template.version)),
@@ -217,10 +219,10 @@ def _describe(one: TemplateVersion, *, paths: bool) -> None:
         click.echo("Sealed:   no")
         return
     total = sum(done.paths for done in one.sealed.done)
-    click.echo(f"Sealed:   {total} paths")
+    click.echo(f"Sealed:   {paths(total)}")
     for done in one.sealed.done:
-        click.echo(f"  {done.name:<22}{done.paths:>5} paths  {size(done.bytes):>10}")
-        for path in done.listed if paths else ():
+        click.echo(f"  {done.name:<22}{paths(done.paths):>12}  {size(done.bytes):>10}")
+        for path in done.listed if every else ():
             click.echo(f"    {visible(path)}")
 
 

@@ -12,6 +12,8 @@ from twinship.cli.quantities import Duration, size
 from twinship.cli.render import output_option, print_document, print_plan, print_table, visible
 from twinship.cli.session import Session
 from twinship.domxml.lineage import Kin, lineage_of
+from twinship.domxml.sealed import sealed_of
+from twinship.domxml.template import template_of
 from twinship.model.documents import vm_facts_document, vms_document
 from twinship.model.operation import Operation
 from twinship.model.vm import VmFacts, VmState
@@ -222,7 +224,13 @@ def _describe(facts: VmFacts, kin: Kin) -> None:
     lineage = lineage_of(facts.xml)
     if lineage is not None:
         kind = "linked clone of" if lineage.bases else "clone of"
-        lines.append(("Origin", f"{kind} {lineage.name} ({lineage.of})"))
+        version = f", version {lineage.version} of {lineage.template}" if lineage.template else ""
+        lines.append(("Origin", f"{kind} {lineage.name}{version} ({lineage.of})"))
+    if (template := template_of(facts.xml)) is not None:
+        lines.append(("Template", f"{template.name}, version {template.version}"))
+    if (sealed := sealed_of(facts.xml)) is not None:
+        undo = ", can be undone while it is not started" if sealed.undo else ""
+        lines.append(("Sealed", f"{sealed.at}{undo}"))
     for label, text in lines:
         click.echo(f"{label + ':':<12}{visible(text)}")
     if kin.children:

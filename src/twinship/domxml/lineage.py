@@ -40,12 +40,17 @@ class Base:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lineage:
-    """A clone's origin: the source's UUID and name, how it was cloned, what it depends on."""
+    """A clone's origin: the source's UUID and name, how it was cloned, what it depends on.
+
+    ``template`` and ``version``: of which template it is a clone, if of one.
+    """
 
     of: str
     name: str
     mode: str
     bases: tuple[Base, ...] = ()
+    template: str = ""
+    version: str = ""
 
 
 def lineage_of(text: str) -> Lineage | None:
@@ -58,6 +63,8 @@ def lineage_of(text: str) -> Lineage | None:
         name=mark.get("name", ""),
         mode=mark.get("mode", ""),
         bases=tuple(base_of(element) for element in mark.findall(BASE)),
+        template=mark.get("template", ""),
+        version=mark.get("version", ""),
     )
 
 

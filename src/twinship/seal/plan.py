@@ -60,9 +60,8 @@ def sealing_title(guest: Guest | None, manifest: Manifest | None) -> str:
     """What a step says of sealing."""
     if manifest is None:
         return "seal the guest"
-    count, size = len(manifest.entries), manifest.freed_bytes
     name = f" ({guest.name})" if guest is not None and guest.name else ""
-    return f"seal the guest{name}: {count} paths, {size / 2**20:.1f} MiB go"
+    return f"seal the guest{name}: {len(manifest.entries)} paths go or are changed"
 
 
 def _disk(disk: Disk, word: str, taken: dict[str, set[str]]) -> dict[str, Any]:

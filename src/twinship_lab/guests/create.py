@@ -6,15 +6,27 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from twinship_lab.errors import LabError
 from twinship_lab.guests.accel import acceleration
+from twinship_lab.guests.debian import build_debian
 from twinship_lab.guests.micro import Load, build
 from twinship_lab.guests.rom import RomLoad, build_rom
-from twinship_lab.guests.xml import Disk, FileDisk, Firmware, micro_domain, rom_domain
+from twinship_lab.guests.xml import (
+    Disk,
+    FileDisk,
+    Firmware,
+    debian_domain,
+    micro_domain,
+    rom_domain,
+)
 from twinship_lab.host import LabHost
+from twinship_lab.programs import run
 from twinship_lab.storage import SharedDisk
 
 IMAGES = "/var/lib/libvirt/images"
 OVMF = Path("/usr/share/OVMF")
+DEBIAN_MIB = 384
+"""The least memory that the Debian guest is given."""
 NVRAM = "/var/lib/libvirt/qemu/nvram"
 
 
@@ -31,7 +43,9 @@ class NewDisk:
 class GuestSpec:
     """What to make. ``shared`` disks are already served to all hosts.
 
-    With ``rom`` it is the ROM guest, which does not look at ``load``, ``uefi`` or its disks.
+    With ``rom`` it is the ROM guest, which does not look at ``load``, ``uefi`` or its disks. With
+    ``debian`` it is the Debian guest, its system on the first disk, before those in ``disks``;
+    ``network`` is the libvirt network it has a card in.
     """
 
     disks: tuple[NewDisk, ...] = ()
@@ -39,6 +53,8 @@ class GuestSpec:
     memory_mib: int = 256
     load: Load = field(default_factory=Load)
     rom: RomLoad | None = None
+    debian: bool = False
+    network: str = ""
     uefi: bool = False
     start: bool = False
 
@@ -49,9 +65,11 @@ def create_guest(host: LabHost, cache: Path, name: str, spec: GuestSpec) -> None
     Raises :class:`twinship_lab.LabError` with what the host's tools said.
     """
     disks: list[Disk] = list(spec.shared)
+    if spec.debian:
+        disks.insert(0, _installed(host, cache, name))
     for disk in spec.disks:
         disks.append(_made(host, name, disk, len(disks)))
-    if spec.disks:
+    if spec.disks or spec.debian:
         host.run(["virsh", "-q", "pool-refresh", "default"])
     xml = _domain(cache, name, spec, tuple(disks))
     host.run(["virsh", "-q", "define", "--validate", "/dev/stdin"], input=xml.encode())
@@ -64,6 +82,15 @@ def _domain(cache: Path, name: str, spec: GuestSpec, disks: tuple[Disk, ...]) ->
         rom = build_rom(cache, spec.rom, spec.memory_mib * 2**20)
         return rom_domain(name, rom, memory_mib=spec.memory_mib, disks=disks)
     guest = build(cache)
+    if spec.debian:
+        return debian_domain(
+            name,
+            build_debian(cache),
+            accel=acceleration(cache, guest),
+            memory_mib=max(spec.memory_mib, DEBIAN_MIB),
+            disks=disks,
+            network=spec.network,
+        )
     firmware = None
     if spec.uefi:
         firmware = Firmware(
@@ -80,6 +107,16 @@ def _domain(cache: Path, name: str, spec: GuestSpec, disks: tuple[Disk, ...]) ->
         load=spec.load,
         firmware=firmware,
     )
+
+
+def _installed(host: LabHost, cache: Path, name: str) -> FileDisk:
+    """A copy of the installed system."""
+    path = f"{IMAGES}/{name}.qcow2"
+    outside = host.outside(path)
+    if outside.exists():
+        raise LabError(f"{path} is there already on {host.name}")
+    run(["cp", "--sparse=always", str(build_debian(cache).image), str(outside)], timeout_s=600)
+    return FileDisk(path=path)
 
 
 def _made(host: LabHost, name: str, disk: NewDisk, number: int) -> FileDisk:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,7 @@ class Kernel:
     modules: tuple[Path, ...]
 
 
-def find_kernel(directory: Path) -> Kernel:
+def find_kernel(directory: Path, wanted: Sequence[str] = WANTED) -> Kernel:
     """The newest kernel below ``directory``. Raises :class:`NotReady` when there is none."""
     images = sorted(directory.glob("boot/vmlinuz-*"), key=_version)
     if not images:
@@ -37,10 +38,10 @@ def find_kernel(directory: Path) -> Kernel:
         path.name.partition(".")[0].replace("-", "_"): path
         for path in (directory / "lib/modules" / version).rglob("*.ko")
     }
-    return Kernel(image, _in_order(files))
+    return Kernel(image, _in_order(files, wanted))
 
 
-def _in_order(files: dict[str, Path]) -> tuple[Path, ...]:
+def _in_order(files: dict[str, Path], wanted: Sequence[str]) -> tuple[Path, ...]:
     """The wanted modules, each behind those it says it depends on."""
     ordered: dict[str, Path] = {}
 
@@ -52,7 +53,7 @@ def _in_order(files: dict[str, Path]) -> tuple[Path, ...]:
             add(other.replace("-", "_"))
         ordered[name] = files[name]
 
-    for name in WANTED:
+    for name in wanted:
         add(name)
     return tuple(ordered.values())
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree as Tree
 
+from twinship_lab.guests.debian import COMMAND_LINE, DebianGuest
 from twinship_lab.guests.micro import Load, MicroGuest
 from twinship_lab.storage import SharedDisk
 
@@ -56,6 +57,36 @@ def micro_domain(
     devices = _devices(root, name, disks)
     channel = Tree.SubElement(devices, "channel", type="unix")
     Tree.SubElement(channel, "target", type="virtio", name="org.qemu.guest_agent.0")
+    return Tree.tostring(root, encoding="unicode")
+
+
+def debian_domain(
+    name: str,
+    guest: DebianGuest,
+    *,
+    accel: str,
+    memory_mib: int,
+    disks: tuple[Disk, ...],
+    network: str = "",
+) -> str:
+    """A VM that boots the Debian guest from its first disk, with an agent and perhaps a NIC."""
+    root, os = _head(name, accel, memory_mib)
+    _text(os, "kernel", str(guest.kernel))
+    _text(os, "initrd", str(guest.initrd))
+    _text(os, "cmdline", COMMAND_LINE)
+    Tree.SubElement(Tree.SubElement(root, "features"), "acpi")
+    Tree.SubElement(root, "cpu", mode="maximum")
+    Tree.SubElement(root, "clock", offset="utc")
+    devices = _devices(root, name, disks)
+    channel = Tree.SubElement(devices, "channel", type="unix")
+    Tree.SubElement(channel, "target", type="virtio", name="org.qemu.guest_agent.0")
+    _text(
+        Tree.SubElement(devices, "rng", model="virtio"), "backend", "/dev/urandom", model="random"
+    )
+    if network:
+        nic = Tree.SubElement(devices, "interface", type="network")
+        Tree.SubElement(nic, "source", network=network)
+        Tree.SubElement(nic, "model", type="virtio")
     return Tree.tostring(root, encoding="unicode")
 
 
