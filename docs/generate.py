@@ -13,6 +13,8 @@ from twinship.cli.explain import TABLES
 from twinship.cli.root import root
 from twinship.doctor.table import TABLE as AILMENTS
 from twinship.domxml.identity import TABLE as IDENTITY
+from twinship.guestfs.inspect import Family
+from twinship.guestfs.sealing import TABLE as SEAL
 
 REFERENCE = Path(__file__).parent / "reference"
 
@@ -58,6 +60,29 @@ def identity() -> str:
     return "\n".join(["# Identity", "", intro, "", *head, *rows, ""])
 
 
+def seal_operations() -> str:
+    """What each seal operation removes, and why."""
+    intro = (
+        "What `twinship seal` and `twinship template create` remove from a guest or change in it. "
+        "Those that are on by default are done unless `--except` names them; the others with "
+        "`--also`. Where an operation depends on what is in the guest, `--dry-run` shows it."
+    )
+    sections = ["# Seal operations", intro]
+    for default, title in ((True, "On by default"), (False, "Only when asked")):
+        rows = [
+            f"| `{row.name}` | {row.title} | {_families(row.families)} | {row.why} | {row.source} |"
+            for row in SEAL
+            if row.default is default
+        ]
+        head = "| operation | what goes | distributions | why | source |\n|---|---|---|---|---|"
+        sections += [f"## {title}", "\n".join([head, *rows])]
+    return "\n\n".join(sections) + "\n"
+
+
+def _families(families: frozenset[Family]) -> str:
+    return "all" if families == frozenset(Family) else ", ".join(sorted(families))
+
+
 def doctor() -> str:
     """What the doctor looks for."""
     intro = (
@@ -98,6 +123,7 @@ PAGES = {
     "checks.md": checks,
     "doctor.md": doctor,
     "identity.md": identity,
+    "seal-operations.md": seal_operations,
 }
 
 

@@ -37,21 +37,24 @@ class Workshop:
     # Seal
 
     def seal_plan(self, request: SealRequest, *, thorough: bool = True) -> Plan:
-        """What sealing a VM in place would do, path by path; nothing is written.
+        """What sealing VMs in place would do, path by path; nothing is written.
 
         Not ``thorough``: where the guest can be read by an appliance only, it is not started.
         """
         from twinship.seal.gather import gather
-        from twinship.seal.plan import plan_seal_vm
+        from twinship.seal.plan import plan_seal_vms
 
-        vm = self.inventory.find(request.vm)
-        facts = gather(self.inventory, vm.host, vm.uuid, request.choice, thorough=thorough)
-        return plan_seal_vm(facts, request, secrets.token_hex(4))
+        found = [self.inventory.find(name) for name in request.vms]
+        wanted = list(dict.fromkeys((vm.host, vm.uuid) for vm in found))
+        if not wanted:
+            raise UsageError("which VM is to be sealed?")
+        facts = gather(self.inventory, wanted, request.choice, thorough=thorough)
+        return plan_seal_vms(facts, request, secrets.token_hex(4))
 
     def seal(
         self, request: SealRequest, *, wait: bool = True, watch: Watch | None = None
     ) -> Operation:
-        """Seals a VM in place. Raises :class:`CheckBlocked` when a check blocks."""
+        """Seals VMs in place, all or none. Raises :class:`CheckBlocked` when a check blocks."""
         self._begin()
         return self._runner.run(self.seal_plan(request, thorough=False), watch, wait=wait)
 
@@ -176,18 +179,12 @@ class Workshop:
 
     def _seal_changes(self, spec: dict[str, Any]) -> tuple[str, ...]:
         from twinship.seal.gather import gather
-        from twinship.seal.plan import asked_for, plan_seal_vm
+        from twinship.seal.plan import asked_for, plan_seal_vms
 
         request = asked_for(spec)
-        facts = gather(
-            self.inventory,
-            spec["host"],
-            spec["uuid"],
-            request.choice,
-            thorough=False,
-            looking=False,
-        )
-        return changed(spec["binding"], plan_seal_vm(facts, request, "").binding)
+        wanted = [(vm["host"], vm["uuid"]) for vm in spec["vms"]]
+        facts = gather(self.inventory, wanted, request.choice, thorough=False, looking=False)
+        return changed(spec["binding"], plan_seal_vms(facts, request, "").binding)
 
     def _template_changes(self, spec: dict[str, Any]) -> tuple[str, ...]:
         from twinship.template.plan import asked_for

@@ -121,7 +121,7 @@ def main() -> int:
                     request[field] = kind(request[field])
             operation = controller.clone(CloneRequest(**request), watch=watch)
         elif order["verb"] == "seal":
-            operation = controller.seal(SealRequest(**request), watch=watch)
+            operation = controller.seal(SealRequest(vms=tuple(request["vms"])), watch=watch)
         elif order["verb"] == "template":
             operation = controller.template_create(TemplateRequest(**request), watch=watch)
         else:

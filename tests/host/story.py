@@ -58,7 +58,7 @@ class Story:
     @property
     def request(self) -> dict[str, Any]:
         if self.verb == "seal":
-            return {"vm": "lab1/web"}
+            return {"vms": ["lab1/web"]}
         if self.verb == "template":
             return {"vm": "lab1/web", "name": "golden"}
         if self.verb == "clone":

@@ -19,7 +19,7 @@ from twinship.guestfs import appliance, userspace
 from twinship.guestfs.files import GuestFiles, GuestFilesError
 from twinship.guestfs.image import Image, an_image
 from twinship.guestfs.inspect import GuestRefused, identify, problems
-from twinship.guestfs.ladder import guest_files
+from twinship.guestfs.ladder import visit
 from twinship.guestfs.sealing import Manifest, apply_seal, choose, load_own, plan_seal
 from twinship_lab.state import DEFAULT_ROOT, DIRECTORY_VARIABLE
 
@@ -481,9 +481,13 @@ def test_the_appliance_reads_lvm_luks_and_runs_programs(
             assert sealed(files).entries
 
     reasons: list[str] = []
-    with guest_files(images[0], writable=False, say=reasons.append) as files:
-        assert files.read("/etc/machine-id") == b""
+    (found,) = visit(
+        images[:1], lambda files: files.read("/etc/machine-id"), writable=False, say=reasons.append
+    )
+    assert (found.value, found.engine) == (b"", "appliance")
     assert reasons == ["the guest's disks hold lvm"]
+    (left,) = visit(images[:1], lambda files: files.read("/etc/machine-id"), writable=False)
+    assert (left.value, left.why) == (None, "the guest's disks hold lvm")
 
 
 def userspace_refusal(image: Image) -> str:

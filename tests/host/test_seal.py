@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.host.guests import content, guest_disk, text_of
-from tests.host.world import World, code_of
+from tests.host.world import Disk, World, code_of
 
 pytestmark = pytest.mark.host
 
@@ -23,12 +23,13 @@ def test_a_sealed_vm_is_sealed_and_can_be_made_what_it_was(
 
     shown = world.cli("seal", "web", "--dry-run", "-o", "json")
     assert shown.returncode == 0, shown.stderr
-    planned = json.loads(shown.stdout)["manifest"]
+    planned = json.loads(shown.stdout)["manifest"]["guests"][0]
+    assert planned.pop("vm") == "lab1/web"
     assert content(world.one, path, form) == before
 
     done = world.cli("seal", "web", "-o", "json")
     assert done.returncode == 0, done.stdout + done.stderr
-    result = json.loads(done.stdout)["result"]
+    (result,) = json.loads(done.stdout)["result"]["vms"]
     assert result["manifest"] == planned
     assert result["engine"] == "user space"
     assert text_of(world.one, path, "/etc/ssh/ssh_host_ed25519_key", tmp_path, form) == "<missing>"
@@ -56,4 +57,77 @@ def test_a_seal_that_is_kept_leaves_one_file(world: World, tmp_path: Path) -> No
     assert (nothing.returncode, code_of(nothing)) == (5, "SEAL_NONE")
     again = world.cli("seal", "web", "--commit", "-o", "json")
     assert again.returncode == 0, again.stdout
-    assert json.loads(again.stdout)["result"]["manifest"]["entries"] == []
+    assert json.loads(again.stdout)["result"]["vms"][0]["manifest"]["entries"] == []
+
+
+def test_several_are_sealed_together_or_none(world: World, tmp_path: Path) -> None:
+    one = guest_disk(world.one, "one.img", tmp_path)
+    world.make_vm(world.one, "one", disks_at=((one, "qcow2"),))
+    two = guest_disk(world.two, "two.img", tmp_path, form="raw")
+    world.make_vm(world.two, "two", disks_at=((two, "raw"),))
+    world.make_vm(world.one, "empty", Disk(file="empty.qcow2", data_bytes=0))
+    before = (content(world.one, one), content(world.two, two, "raw"))
+
+    refused = world.cli("seal", "one", "two", "empty")
+    assert (refused.returncode, code_of(refused)) == (5, "NO_FILESYSTEM")
+    assert (content(world.one, one), content(world.two, two, "raw")) == before
+
+    done = world.cli("seal", "one", "two")
+    assert done.returncode == 0, done.stderr
+    assert text_of(world.one, one, "/etc/machine-id", tmp_path) == ""
+    assert text_of(world.two, two, "/etc/machine-id", tmp_path, "raw") == ""
+    assert world.cli("seal", "two", "--undo").returncode == 0
+    assert content(world.two, two, "raw") == before[1]
+
+
+def refusal(world: World, *words: str) -> tuple[int, str]:
+    done = world.cli(*words)
+    return done.returncode, code_of(done)
+
+
+def test_what_cannot_be_sealed_is_refused_and_stays_as_it_is(world: World, tmp_path: Path) -> None:
+    world.make_vm(world.one, "win", Disk(file="win.img", format="raw", data_bytes=0))
+    with (world.one.images / "win.img").open("r+b") as disk:
+        disk.write(b"\xeb\x52\x90NTFS    ")
+    strange = guest_disk(world.one, "odd.img", tmp_path, files={"etc/fstab": "", "odd": "x"})
+    world.make_vm(world.one, "odd", disks_at=((strange, "qcow2"),))
+    path = guest_disk(world.one, "web.img", tmp_path)
+    world.make_vm(world.one, "web", disks_at=((path, "qcow2"),), start=True)
+    before = [world.sha(world.one, file) for file in sorted(world.files(world.one))]
+
+    assert refusal(world, "seal", "win") == (5, "GUEST_IS_WINDOWS")
+    assert refusal(world, "seal", "odd") == (5, "GUEST_UNKNOWN")
+    assert refusal(world, "seal", "web") == (5, "VM_ACTIVE")
+    assert refusal(world, "seal", "no-such-vm") == (3, "VM_NOT_FOUND")
+    assert refusal(world, "seal", "win", "--only", "machine-idd") == (2, "UNKNOWN_OPERATION")
+    assert [world.sha(world.one, file) for file in sorted(world.files(world.one))] == before
+    assert world.operations() == ()
+
+
+def test_a_guest_that_ran_since_is_not_undone(world: World, tmp_path: Path) -> None:
+    path = guest_disk(world.one, "web.img", tmp_path)
+    world.make_vm(world.one, "web", disks_at=((path, "qcow2"),))
+    assert world.cli("seal", "web").returncode == 0
+    write = ["qemu-io", "-f", "qcow2", "-c", "write -q 60M 64k", path]
+    world.one.run(write)
+    assert refusal(world, "seal", "web", "--undo") == (5, "SEAL_STALE")
+    assert world.cli("seal", "web", "--commit").returncode == 0
+    assert world.files(world.one) == {"web.img"}
+
+
+def test_own_operations_and_choices_are_done_and_no_others(world: World, tmp_path: Path) -> None:
+    path = guest_disk(world.one, "web.img", tmp_path)
+    world.make_vm(world.one, "web", disks_at=((path, "qcow2"),))
+    (tmp_path / "motd").write_text("made of a template\n")
+    own = tmp_path / "own.toml"
+    own.write_text(
+        "[greeting]\nupload = [{from = 'motd', to = '/etc/motd'}]\n"
+        "edit = [{path = '/etc/ssh/sshd_config', match = ' no$', replace = ' yes'}]\n"
+    )
+    done = world.cli("seal", "web", "--only", "machine-id,greeting", "--own", str(own))
+    assert done.returncode == 0, done.stderr
+    assert text_of(world.one, path, "/etc/motd", tmp_path) == "made of a template\n"
+    changed = text_of(world.one, path, "/etc/ssh/sshd_config", tmp_path)
+    assert changed == "PasswordAuthentication yes\n"
+    assert text_of(world.one, path, "/etc/ssh/ssh_host_ed25519_key", tmp_path) == "secret\n"
+    assert text_of(world.one, path, "/etc/machine-id", tmp_path) == ""

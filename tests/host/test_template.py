@@ -36,7 +36,9 @@ def test_a_template_is_a_sealed_copy_that_nobody_starts_or_writes(
 
     assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads(done.stdout)["result"]
-    assert json.loads(plan.stdout)["manifest"] == result["seal"]["manifest"]
+    (planned,) = json.loads(plan.stdout)["manifest"]["guests"]
+    assert planned.pop("vm") == "lab1/web"
+    assert planned == result["seal"]["manifest"]
     assert (content(world.one, path), xml_of(world, "web")) == before
     own = result["template"]["disks"][0]["path"]
     assert text_of(world.one, own, "/etc/ssh/ssh_host_ed25519_key", tmp_path) == "<missing>"

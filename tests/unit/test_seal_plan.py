@@ -33,7 +33,7 @@ from twinship.seal import checks as seal_checks
 from twinship.seal.choice import choice_document, choice_from
 from twinship.seal.facts import SealFacts
 from twinship.seal.look import Look
-from twinship.seal.plan import asked_for, plan_seal_vm
+from twinship.seal.plan import asked_for, plan_seal_vms
 from twinship.seal.undo import UNDO, UndoCase, plan_keep, plan_unseal
 from twinship.template import checks as template_checks
 from twinship.template import plan as template_plan
@@ -154,7 +154,7 @@ def test_a_check_speaks_only_where_something_is_wrong(
 
 
 def planned(facts: SealFacts | None = None, **request: Any) -> Plan:
-    return plan_seal_vm(facts or a_seal(), SealRequest(vm="web", **request), "abcd")
+    return plan_seal_vms([facts or a_seal()], SealRequest(vms=("web",), **request), "abcd")
 
 
 def test_the_plan_of_a_seal_shows_every_path_and_holds_no_key() -> None:
@@ -163,8 +163,8 @@ def test_the_plan_of_a_seal_shows_every_path_and_holds_no_key() -> None:
 
     assert plan.feasible
     assert plan.manifest is not None
-    assert plan.manifest["entries"][0]["path"] == "/tmp/x"
-    assert json.loads(json.dumps(plan.spec)) == json.loads(json.dumps(plan.spec))
+    (guest,) = plan.manifest["guests"]
+    assert guest["entries"][0]["path"] == "/tmp/x"
     assert asked_for(json.loads(json.dumps(plan.spec))).choice == choice
     assert plan.resources[0] == f"vm/{WEB.uuid}"
     assert plan.resources[1].endswith("web-vda.qcow2.twinship-undo-abcd")
@@ -178,7 +178,7 @@ def test_a_file_that_is_there_is_not_taken_for_ours() -> None:
     facts = a_seal()
     there = frozenset({"web-vda.qcow2.twinship-undo-abcd"})
     plan = planned(dataclasses.replace(facts, files={"images": there}))
-    assert plan.spec["disks"][0]["undo"]["file"] == "web-vda.qcow2.twinship-undo-abcd-2"
+    assert plan.spec["vms"][0]["disks"][0]["undo"]["file"] == "web-vda.qcow2.twinship-undo-abcd-2"
 
 
 def test_undoing_and_keeping_name_the_file_that_goes() -> None:

@@ -110,8 +110,13 @@ _COLOURS = {Severity.BLOCK: "red", Severity.WARN: "yellow", Severity.UNKNOWN: "y
 
 
 def print_manifest(manifest: Mapping[str, Any]) -> None:
-    """Every path that a seal would touch, by operation."""
-    click.echo("  What goes from the guest, or is changed in it:")
+    """Every path that a seal would touch, guest by guest, by operation."""
+    for guest in manifest["guests"]:
+        click.echo(f"  What goes from the guest of {visible(guest['vm'])}, or is changed in it:")
+        _print_guest(guest)
+
+
+def _print_guest(manifest: Mapping[str, Any]) -> None:
     for total in manifest["totals"]:
         name, count = total["operation"], total["paths"]
         click.echo(f"    {name}: {paths(count)}, {size(total['freed_bytes'])}")

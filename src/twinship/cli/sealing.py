@@ -80,7 +80,7 @@ def choice_of(
 
 
 @click.command()
-@click.argument("vm", metavar="VM", required=False, shell_complete=complete_vm)
+@click.argument("vms", metavar="VM...", nargs=-1, shell_complete=complete_vm)
 @click.option("--list", "list_", is_flag=True, help="Show all operations, and do nothing.")
 @choice_options
 @click.option("--undo", is_flag=True, help="Make a sealed VM's disks what they were.")
@@ -91,7 +91,7 @@ def choice_of(
 @click.pass_context
 def seal(
     ctx: click.Context,
-    vm: str | None,
+    vms: tuple[str, ...],
     list_: bool,
     only: tuple[str, ...],
     also: tuple[str, ...],
@@ -105,10 +105,11 @@ def seal(
     dry_run: bool,
     output: str,
 ) -> None:
-    """Remove from a VM's disks what makes its guest itself: keys, ids, logs, addresses.
+    """Remove from VMs' disks what makes their guests themselves: keys, ids, logs, addresses.
 
-    The VM has to be off. What goes is kept beside its disks until --commit, so that --undo can
-    bring it back as long as the VM was not started. --dry-run lists every path.
+    The VMs have to be off; all are sealed, or none. What goes is kept beside the disks until
+    --commit, so that --undo can bring it back as long as the VM was not started. --dry-run lists
+    every path.
 
     To keep the VM as it is and seal a copy: twinship template create NAME --from VM.
 
@@ -125,27 +126,29 @@ def seal(
     if list_:
         _list(choice, output)
         return
-    if vm is None:
+    if not vms:
         raise UsageError("which VM?", hint="twinship seal VM, or twinship seal --list")
     if undo and commit:
         raise UsageError("--undo and --commit exclude each other")
     controller = ctx.obj.controller
-    request = SealRequest(vm=vm, choice=choice, commit=commit)
+    request = SealRequest(vms=vms, choice=choice, commit=commit)
     if undo:
         plan, run = controller.unseal_plan, controller.unseal
-    elif commit and controller.seal_pending(vm):
+    elif commit and len(vms) == 1 and controller.seal_pending(vms[0]):
         plan, run = controller.keep_seal_plan, controller.keep_seal
     else:
         _seal(ctx, request, wait=wait, dry_run=dry_run, output=output)
         return
     if choice != SealChoice():
         raise UsageError("the VM was sealed already: what is done cannot be chosen any more")
+    if len(vms) > 1:
+        raise UsageError("--undo is for one VM at a time")
     if dry_run:
-        planned = plan(vm)
+        planned = plan(vms[0])
         print_plan(planned, output)
         ctx.exit(0 if planned.feasible else 5)
     line = progress(output)
-    op = run(vm, watch=line)
+    op = run(vms[0], watch=line)
     line.close()
     finish(ctx, op, output, _told_undo)
 
@@ -170,10 +173,10 @@ def _seal(
 
 
 def _told(op: Operation) -> None:
-    result = op.result or {}
-    told_seal(result, result["vm"])
-    if result["undo"]:
-        click.echo(f"  undo it: twinship seal {result['host']}/{result['vm']} --undo", err=True)
+    for one in (op.result or {}).get("vms", []):
+        told_seal(one, one["vm"])
+        if one["undo"]:
+            click.echo(f"  undo it: twinship seal {one['host']}/{one['vm']} --undo", err=True)
 
 
 def told_seal(done: Mapping[str, Any], name: str) -> None:

@@ -142,9 +142,9 @@ class SealChoice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SealRequest:
-    """``twinship seal``. ``commit``: nothing is kept to undo it with."""
+    """``twinship seal``: all of these VMs, or none. ``commit``: nothing is kept to undo it with."""
 
-    vm: str
+    vms: tuple[str, ...]
     choice: SealChoice = SealChoice()
     commit: bool = False
 

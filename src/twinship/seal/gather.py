@@ -1,7 +1,8 @@
-"""Reads what sealing a VM in place depends on: the VM, its host, and what is in its guest."""
+"""Reads what sealing VMs in place depends on: each VM, its host, and what is in its guest."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from twinship.hypervisor import hosts, vms, volumes
@@ -15,30 +16,46 @@ from twinship.transfer.steps import Hosts
 
 def gather(
     hosts_of: Hosts,
-    host: str,
-    uuid: str,
+    wanted: Sequence[tuple[str, str]],
     choice: SealChoice,
     *,
     thorough: bool,
     looking: bool = True,
-) -> SealFacts:
-    """All facts. ``thorough``: an appliance is started to look, too; see :func:`look`.
+) -> tuple[SealFacts, ...]:
+    """All facts of these VMs, each a host's name and a UUID.
 
-    Not ``looking``: what is in the guest is not looked at.
+    ``thorough``: an appliance is started to look, too; see :func:`look`. Not ``looking``: what is
+    in the guests is not looked at.
     """
+    found = [_facts(hosts_of, host, uuid) for host, uuid in wanted]
+    fit = [
+        number
+        for number, facts in enumerate(found)
+        if facts.vm.file_disks
+        and not facts.vm.vm.state.active
+        and all(sound(disk) for disk in facts.vm.file_disks)
+    ]
+    if not looking or not fit:
+        return tuple(found)
+    guests = [
+        (found[number].host.name, [chain_of(disk) for disk in found[number].vm.file_disks])
+        for number in fit
+    ]
+    looks = look(hosts_of, guests, choice, thorough=thorough)
+    for number, seen in zip(fit, looks, strict=True):
+        found[number] = replace(found[number], look=seen)
+    return tuple(found)
+
+
+def _facts(hosts_of: Hosts, host: str, uuid: str) -> SealFacts:
     connection = hosts_of.connection(host)
     vm = vms.facts(connection, uuid)
-    facts = SealFacts(
+    return SealFacts(
         vm=vm,
         host=hosts.facts(connection),
         children=tuple(child.name for child in children(connection, vm)),
         files={pool: volumes.names(connection, pool) for pool in sorted(_pools(vm))},
     )
-    disks = vm.file_disks
-    if not looking or not disks or vm.vm.state.active or not all(sound(disk) for disk in disks):
-        return facts
-    chains = [chain_of(disk) for disk in disks]
-    return replace(facts, look=look(hosts_of, host, chains, choice, thorough=thorough))
 
 
 def _pools(vm: VmFacts) -> set[str]:

@@ -1,24 +1,21 @@
-"""Looks into a guest without writing: what it is, what speaks against sealing it, what would go."""
+"""Looks into guests without writing: what they are, what speaks against sealing, what would go."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from twinship.guestfs import appliance, userspace
-from twinship.guestfs.files import GuestFilesError
-from twinship.guestfs.image import Image
+from twinship.guestfs import appliance
+from twinship.guestfs.files import GuestFiles
 from twinship.guestfs.inspect import Guest, GuestKind, GuestRefused, identify, problems
+from twinship.guestfs.ladder import APPLIANCE, Visit, visit
 from twinship.guestfs.sealing import Manifest, plan_seal
 from twinship.model.plan import Finding, Severity
 from twinship.model.request import SealChoice
 from twinship.seal.choice import keys_of, operations_of, runs_inside
 from twinship.seal.shown import Chain, shown
 from twinship.transfer.steps import Hosts
-
-USER_SPACE = "user space"
-APPLIANCE = "appliance"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,57 +33,56 @@ class Look:
 
 
 def look(
-    hosts: Hosts, host: str, chains: Sequence[Chain], choice: SealChoice, *, thorough: bool
-) -> Look:
-    """Looks at the guest on these disks.
+    hosts: Hosts,
+    guests: Sequence[tuple[str, Sequence[Chain]]],
+    choice: SealChoice,
+    *,
+    thorough: bool,
+) -> list[Look]:
+    """Looks at these guests, each a host's name and its disks there.
 
     Not ``thorough``: where it takes an appliance, nothing is looked at; it would have to be started
     twice. Raises what the engines raise, but for what is a finding.
     """
-    with shown(hosts, host, chains) as images:
-        return _look(images, choice, thorough=thorough)
+    operations = operations_of(choice)
 
-
-def _look(images: Sequence[Image], choice: SealChoice, *, thorough: bool) -> Look:
-    why = "something is to be run in the guest" if runs_inside(choice) else ""
-    if not why:
-        try:
-            return _looked(images, choice, engine=USER_SPACE)
-        except GuestRefused as refused:
-            return Look(engine=USER_SPACE, findings=(_finding(refused, choice),))
-        except GuestFilesError as error:
-            if error.code not in ("NEEDS_APPLIANCE", "PROGRAM_MISSING"):
-                raise
-            why = error.cause or error.message
-    if not appliance.installed():
-        missing = Finding(
-            code="GUEST_ENGINE_MISSING",
-            severity=Severity.BLOCK,
-            message=f"libguestfs is needed and not installed here: {why}",
-            hint="on Debian: apt install libguestfs0; on RHEL: dnf install libguestfs",
-        )
-        return Look(engine=APPLIANCE, why=why, findings=(missing,))
-    if not thorough:
-        return Look(engine=APPLIANCE, why=why)
-    try:
-        return _looked(images, choice, engine=APPLIANCE, why=why)
-    except GuestRefused as refused:
-        return Look(engine=APPLIANCE, why=why, findings=(_finding(refused, choice),))
-
-
-def _looked(images: Sequence[Image], choice: SealChoice, *, engine: str, why: str = "") -> Look:
-    with ExitStack() as stack:
-        if engine == USER_SPACE:
-            files = stack.enter_context(userspace.opened(images, writable=False))
-        else:
-            opened = appliance.opened(images, writable=False, keys=keys_of(choice))
-            files = stack.enter_context(opened)
+    def act(files: GuestFiles) -> Look:
         guest = identify(files)
-        findings = problems(files, guest)
         manifest = None
         if guest.kind is GuestKind.LINUX:
-            manifest = plan_seal(files, guest, operations_of(choice))
-        return Look(engine=engine, why=why, guest=guest, manifest=manifest, findings=findings)
+            manifest = plan_seal(files, guest, operations)
+        return Look(guest=guest, manifest=manifest, findings=problems(files, guest))
+
+    there = appliance.installed()
+    with ExitStack() as stack:
+        images = [stack.enter_context(shown(hosts, host, chains)) for host, chains in guests]
+        visits = visit(
+            images,
+            act,
+            writable=False,
+            keys=keys_of(choice),
+            runs=runs_inside(choice),
+            say=_nobody if thorough and there else None,
+        )
+    return [_seen(found, choice, there=there) for found in visits]
+
+
+def _seen(found: Visit[Look], choice: SealChoice, *, there: bool) -> Look:
+    if found.value is not None:
+        return replace(found.value, engine=found.engine, why=found.why)
+    findings: tuple[Finding, ...] = ()
+    if found.refused is not None:
+        findings = (_finding(found.refused, choice),)
+    elif found.engine == APPLIANCE and not there:
+        findings = (
+            Finding(
+                code="GUEST_ENGINE_MISSING",
+                severity=Severity.BLOCK,
+                message=f"libguestfs is needed and not installed here: {found.why}",
+                hint="on Debian: apt install libguestfs0; on RHEL: dnf install libguestfs",
+            ),
+        )
+    return Look(engine=found.engine, why=found.why, findings=findings)
 
 
 def _finding(refused: GuestRefused, choice: SealChoice) -> Finding:
@@ -98,3 +94,7 @@ def _finding(refused: GuestRefused, choice: SealChoice) -> Finding:
         )
     message = refused.message + (f": {refused.cause}" if refused.cause else "")
     return Finding(code=refused.code, severity=Severity.BLOCK, message=message, hint=refused.hint)
+
+
+def _nobody(_why: str) -> None:
+    """A plan says it as a finding."""

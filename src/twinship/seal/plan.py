@@ -1,44 +1,50 @@
-"""The plan of sealing a VM in place; pure."""
+"""The plan of sealing VMs in place; pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from twinship.guestfs.inspect import Guest
 from twinship.guestfs.sealing import Manifest
-from twinship.model.plan import Plan, Severity, Step
+from twinship.model.plan import Finding, Plan, Severity, Step
 from twinship.model.request import SealRequest
 from twinship.model.vm import Disk
 from twinship.planning.binding import digest
 from twinship.seal.checks import TABLE
 from twinship.seal.choice import choice_document, choice_from
 from twinship.seal.facts import SealFacts, sound
+from twinship.seal.look import Look
 
 
-def plan_seal_vm(facts: SealFacts, request: SealRequest, word: str) -> Plan:
-    """What sealing the VM would do. ``word``: a few random letters for names of files."""
-    vm = facts.vm.vm
-    taken: dict[str, set[str]] = {pool: set(names) for pool, names in facts.files.items()}
-    disks = [_disk(disk, word, taken) for disk in facts.vm.file_disks if sound(disk)]
+def plan_seal_vms(everyone: Sequence[SealFacts], request: SealRequest, word: str) -> Plan:
+    """What sealing the VMs would do. ``word``: a few random letters for names of files."""
     order = list(Severity)
-    checks = (*TABLE.run(facts), *facts.look.findings)
-    files = [disk["undo"]["path"] for disk in disks]
-    binding = _binding(facts)
+    taken: dict[tuple[str, str], set[str]] = {
+        (facts.host.name, pool): set(names)
+        for facts in everyone
+        for pool, names in facts.files.items()
+    }
+    vms: list[dict[str, Any]] = []
+    checks: list[Finding] = []
+    binding: dict[str, str] = {}
+    for facts in everyone:
+        checks += [*TABLE.run(facts), *facts.look.findings]
+        binding |= _binding(facts)
+        vms.append(_vm(facts, word, taken))
+    labels = ", ".join(facts.vm.vm.label for facts in everyone[:3])
+    more = f" and {len(everyone) - 3} more" if everyone[3:] else ""
     return Plan(
         kind="seal",
-        title=f"seal {vm.label}",
+        title=f"seal {labels}{more}",
         checks=tuple(sorted(checks, key=lambda finding: order.index(finding.severity))),
-        steps=tuple(_steps(facts, disks, request)),
+        steps=tuple(_steps(everyone, vms, request)),
         estimate_s=None,
-        manifest=facts.look.manifest.to_json() if facts.look.manifest is not None else None,
-        resources=(f"vm/{vm.uuid}", *(f"file/{vm.host}/{path}" for path in files)),
+        manifest=manifest_of((facts.vm.vm.label, facts.look) for facts in everyone),
+        resources=tuple(_resources(vms)),
         spec={
             "schema": 1,
-            "host": vm.host,
-            "uuid": vm.uuid,
-            "name": vm.name,
-            "disks": disks,
+            "vms": vms,
             "choice": choice_document(request.choice),
             "commit": request.commit,
             "binding": binding,
@@ -50,10 +56,20 @@ def plan_seal_vm(facts: SealFacts, request: SealRequest, word: str) -> Plan:
 def asked_for(spec: Mapping[str, Any]) -> SealRequest:
     """The request a spec was made of."""
     return SealRequest(
-        vm=f"{spec['host']}/{spec['uuid']}",
+        vms=tuple(f"{vm['host']}/{vm['uuid']}" for vm in spec["vms"]),
         choice=choice_from(spec["choice"]),
         commit=spec["commit"],
     )
+
+
+def manifest_of(looks: Iterable[tuple[str, Look]]) -> dict[str, Any] | None:
+    """What goes from each guest, as a plan has it; None where none was looked at."""
+    seen = [
+        {"vm": label, **look.manifest.to_json()}
+        for label, look in looks
+        if look.manifest is not None
+    ]
+    return {"guests": seen} if seen else None
 
 
 def sealing_title(guest: Guest | None, manifest: Manifest | None) -> str:
@@ -64,7 +80,15 @@ def sealing_title(guest: Guest | None, manifest: Manifest | None) -> str:
     return f"seal the guest{name}: {len(manifest.entries)} paths go or are changed"
 
 
-def _disk(disk: Disk, word: str, taken: dict[str, set[str]]) -> dict[str, Any]:
+def _vm(facts: SealFacts, word: str, taken: dict[tuple[str, str], set[str]]) -> dict[str, Any]:
+    vm = facts.vm.vm
+    disks = [_disk(disk, vm.host, word, taken) for disk in facts.vm.file_disks if sound(disk)]
+    return {"host": vm.host, "uuid": vm.uuid, "name": vm.name, "disks": disks}
+
+
+def _disk(
+    disk: Disk, host: str, word: str, taken: dict[tuple[str, str], set[str]]
+) -> dict[str, Any]:
     top = disk.chain[0]
     assert top.header is not None
     return {
@@ -74,8 +98,15 @@ def _disk(disk: Disk, word: str, taken: dict[str, set[str]]) -> dict[str, Any]:
         "virtual": top.header.virtual_bytes,
         "pool": top.pool,
         "backing": [[layer.path, layer.header.format] for layer in disk.chain[1:] if layer.header],
-        "undo": _beside(top.path, f"twinship-undo-{word}", taken[top.pool]),
+        "undo": _beside(top.path, f"twinship-undo-{word}", taken[host, top.pool]),
     }
+
+
+def _resources(vms: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    for vm in vms:
+        yield f"vm/{vm['uuid']}"
+        for disk in vm["disks"]:
+            yield f"file/{vm['host']}/{disk['undo']['path']}"
 
 
 def _beside(path: str, suffix: str, taken: set[str]) -> dict[str, str]:
@@ -103,15 +134,20 @@ def _binding(facts: SealFacts) -> dict[str, str]:
     return bound
 
 
-def _steps(facts: SealFacts, disks: list[dict[str, Any]], request: SealRequest) -> list[Step]:
-    host = facts.vm.vm.host
-    steps = []
-    for disk in disks:
-        title = f"create {disk['undo']['path']}, for what changes"
-        steps.append(Step(id=f"undo:{disk['target']}", title=title, host=host))
-    title = sealing_title(facts.look.guest, facts.look.manifest)
-    steps.append(Step(id="seal", title=title, host=host))
-    steps.append(Step(id="mark", title=f"note in {facts.vm.vm.name} that it is sealed", host=host))
+def _steps(
+    everyone: Sequence[SealFacts], vms: Sequence[Mapping[str, Any]], request: SealRequest
+) -> Iterator[Step]:
+    for vm in vms:
+        for disk in vm["disks"]:
+            title = f"create {disk['undo']['path']}, for what changes"
+            yield Step(id=f"undo:{vm['name']}:{disk['target']}", title=title, host=vm["host"])
+    for facts in everyone:
+        name, host = facts.vm.vm.name, facts.vm.vm.host
+        title = sealing_title(facts.look.guest, facts.look.manifest)
+        yield Step(id=f"seal:{name}", title=f"{name}: {title}", host=host)
+    for facts in everyone:
+        name, host = facts.vm.vm.name, facts.vm.vm.host
+        yield Step(id=f"mark:{name}", title=f"note in {name} that it is sealed", host=host)
     if request.commit:
-        steps.append(Step(id="clean", title="delete what could undo it", host=host))
-    return steps
+        host = everyone[0].vm.vm.host
+        yield Step(id="clean", title="delete what could undo it", host=host)

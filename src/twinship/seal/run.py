@@ -1,4 +1,4 @@
-"""The effects of sealing a VM in place, with a way back at every moment."""
+"""The effects of sealing VMs in place, with a way back at every moment."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from twinship.operations.job import Job
 from twinship.operations.verb import Decision, Phase, Verdict
 from twinship.seal.choice import choice_from
 from twinship.seal.outcome import document, mark
-from twinship.seal.work import Hooks, SealDisk, restore_disk, seal_disks
+from twinship.seal.work import Hooks, SealDisk, SealGuest, restore_disk, seal_guests
 from twinship.transfer.steps import CreateVolume, Hosts, Recheck, Replan
 
 
@@ -30,7 +30,7 @@ def seal_disk(disk: dict[str, Any]) -> SealDisk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SealVerb:
-    """Seals a VM in place."""
+    """Seals VMs in place."""
 
     hosts: Hosts
     replan: Replan
@@ -44,33 +44,34 @@ class SealVerb:
     def phases(self, spec: dict[str, Any]) -> Sequence[Phase]:
         """Files for what will change, the seal, the mark."""
         phases: list[Phase] = [Recheck(spec=spec, replan=self.replan)]
-        phases += [_volume(self.hosts, spec, disk) for disk in spec["disks"]]
+        phases += [_volume(self.hosts, vm, disk) for vm in spec["vms"] for disk in vm["disks"]]
         phases.append(_Seal(hosts=self.hosts, spec=spec))
-        phases.append(_Mark(hosts=self.hosts, spec=spec))
+        phases += [_Mark(hosts=self.hosts, spec=spec, vm=vm) for vm in spec["vms"]]
         if spec["commit"]:
             phases.append(_Clean(hosts=self.hosts, spec=spec))
         return phases
 
     def reconcile(self, job: Job) -> Verdict:
-        """Forward once the VM says that it is sealed, else back."""
-        connection = self.hosts.connection(job.spec["host"])
-        sealed = sealed_of(vms.stored_xml(connection, job.spec["uuid"]))
-        if sealed is not None and "mark" in job.intended():
-            return Verdict(decision=Decision.FORWARD, reason="the VM is sealed")
-        return Verdict(decision=Decision.BACK, reason="the VM is not sealed yet")
+        """Forward once a VM says that it is sealed, for then all their disks are; else back."""
+        begun = job.intended()
+        for vm in job.spec["vms"]:
+            connection = self.hosts.connection(vm["host"])
+            if f"mark:{vm['uuid']}" in begun and sealed_of(vms.stored_xml(connection, vm["uuid"])):
+                return Verdict(decision=Decision.FORWARD, reason="the guests are sealed")
+        return Verdict(decision=Decision.BACK, reason="the guests are not sealed yet")
 
     def result(self, job: Job) -> dict[str, Any]:
-        """The VM, its guest, and every path that went or was changed."""
+        """Each VM, its guest, and every path that went or was changed."""
         spec, done = job.spec, job.outcomes()["seal"]
         return {
-            "vm": spec["name"],
-            "host": spec["host"],
-            "undo": not spec["commit"],
-            **done,
+            "vms": [
+                {"vm": vm["name"], "host": vm["host"], "undo": not spec["commit"], **one}
+                for vm, one in zip(spec["vms"], done["guests"], strict=True)
+            ]
         }
 
 
-def _volume(hosts: Hosts, spec: dict[str, Any], disk: dict[str, Any]) -> CreateVolume:
+def _volume(hosts: Hosts, vm: dict[str, Any], disk: dict[str, Any]) -> CreateVolume:
     """An empty file for what a disk had."""
     path = disk["undo"]["path"]
     new = volumes.NewVolume(
@@ -81,10 +82,10 @@ def _volume(hosts: Hosts, spec: dict[str, Any], disk: dict[str, Any]) -> CreateV
     )
     return CreateVolume(
         hosts=hosts,
-        host=spec["host"],
+        host=vm["host"],
         volume=new,
         path=path,
-        name=f"undo:{disk['target']}",
+        name=f"undo:{vm['uuid']}:{disk['target']}",
         title=f"create {path}",
     )
 
@@ -102,10 +103,12 @@ class _Seal:
             stop=job.raise_if_cancelled,
             change=lambda: job.note(self.name, {"changing": True}),
         )
-        disks = [seal_disk(disk) for disk in self.spec["disks"]]
-        choice = choice_from(self.spec["choice"])
-        done = seal_disks(self.hosts, self.spec["host"], disks, choice, hooks)
-        return document(done) | {"at": stamp(job.clock.now())}
+        guests = [
+            SealGuest(host=vm["host"], disks=tuple(seal_disk(disk) for disk in vm["disks"]))
+            for vm in self.spec["vms"]
+        ]
+        done = seal_guests(self.hosts, guests, choice_from(self.spec["choice"]), hooks)
+        return {"guests": [document(one) for one in done], "at": stamp(job.clock.now())}
 
     def observe(self, job: Job) -> dict[str, Any] | None:
         return None  # an operation cut off here is undone
@@ -113,12 +116,14 @@ class _Seal:
     def undo(self, job: Job) -> None:
         if not job.notes(self.name).get("changing"):
             return
-        for disk in self.spec["disks"]:
-            restore_disk(self.hosts, self.spec["host"], seal_disk(disk))
+        for vm in self.spec["vms"]:
+            for disk in vm["disks"]:
+                restore_disk(self.hosts, vm["host"], seal_disk(disk))
 
     def leftover(self) -> str:
-        paths = ", ".join(disk["path"] for disk in self.spec["disks"])
-        kept = ", ".join(disk["undo"]["path"] for disk in self.spec["disks"])
+        disks = [disk for vm in self.spec["vms"] for disk in vm["disks"]]
+        paths = ", ".join(disk["path"] for disk in disks)
+        kept = ", ".join(disk["undo"]["path"] for disk in disks)
         return f"{paths}, perhaps half sealed; what was there before is in {kept}"
 
 
@@ -126,34 +131,38 @@ class _Seal:
 class _Mark:
     hosts: Hosts
     spec: dict[str, Any]
-    name: str = "mark"
-    title: str = "note that the VM is sealed"
+    vm: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return f"mark:{self.vm['uuid']}"
+
+    @property
+    def title(self) -> str:
+        return f"note that {self.vm['name']} is sealed"
 
     def do(self, job: Job) -> dict[str, Any]:
-        job.raise_if_cancelled()
-        connection = self.hosts.connection(self.spec["host"])
-        disks = self.spec["disks"]
+        connection = self.hosts.connection(self.vm["host"])
+        disks = self.vm["disks"]
         undo = {disk["target"]: disk["undo"]["path"] for disk in disks}
         found = [fingerprint(connection, disk["path"]) for disk in disks]
         outcome = job.outcomes()["seal"]
         sealed = mark(
-            outcome,
+            outcome["guests"][self.spec["vms"].index(self.vm)],
             outcome["at"],
             {} if self.spec["commit"] else undo,
             [base for base in found if base is not None],
         )
-        text = vms.stored_xml(connection, self.spec["uuid"])
+        text = vms.stored_xml(connection, self.vm["uuid"])
         vms.define(connection, with_sealed(text, sealed))
         return {}
 
     def observe(self, job: Job) -> dict[str, Any] | None:
-        connection = self.hosts.connection(self.spec["host"])
-        sealed = sealed_of(vms.stored_xml(connection, self.spec["uuid"]))
-        return {} if sealed is not None else None
+        return None  # marked twice is the same
 
     def undo(self, job: Job) -> None:
-        connection = self.hosts.connection(self.spec["host"])
-        text = vms.stored_xml(connection, self.spec["uuid"])
+        connection = self.hosts.connection(self.vm["host"])
+        text = vms.stored_xml(connection, self.vm["uuid"])
         vms.define(connection, without_sealed(text))
 
     def leftover(self) -> str:
@@ -169,9 +178,10 @@ class _Clean:
 
     def do(self, job: Job) -> dict[str, Any]:
         job.no_way_back()
-        connection = self.hosts.connection(self.spec["host"])
-        for disk in self.spec["disks"]:
-            volumes.delete(connection, disk["undo"]["path"])
+        for vm in self.spec["vms"]:
+            connection = self.hosts.connection(vm["host"])
+            for disk in vm["disks"]:
+                volumes.delete(connection, disk["undo"]["path"])
         return {}
 
     def observe(self, job: Job) -> dict[str, Any] | None:

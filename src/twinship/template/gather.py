@@ -45,7 +45,8 @@ def gather(
     if clone.in_use or not disks or not all(sound(disk) for disk in disks):
         return facts
     chains = [chain_of(disk) for disk in disks]
-    return replace(facts, look=look(hosts, host, chains, request.choice, thorough=thorough))
+    (seen,) = look(hosts, [(host, chains)], request.choice, thorough=thorough)
+    return replace(facts, look=seen)
 
 
 def versions_of(connection: Connection, name: str) -> tuple[Version, ...]:

@@ -11,7 +11,7 @@ from twinship.domxml.template import old_name
 from twinship.model.plan import Plan, Severity, Step
 from twinship.model.request import CloneMode, NewIds, SealChoice, StateWay, TemplateRequest
 from twinship.seal.choice import choice_document, choice_from
-from twinship.seal.plan import sealing_title
+from twinship.seal.plan import manifest_of, sealing_title
 from twinship.template.checks import TABLE, TemplateCase
 from twinship.template.facts import TemplateFacts
 from twinship.template.gather import clone_request
@@ -30,14 +30,13 @@ def plan_template(facts: TemplateFacts, request: TemplateRequest, ids: NewIds) -
     version = newest.template.version + 1 if newest is not None else 1
     names = (f"name/{host}/{replaced['name']}", f"vm/{replaced['uuid']}") if replaced else ()
     binding = {**plan.binding, f"the newest version of {request.name}": str(version - 1)}
-    look = facts.look
     return replace(
         plan,
         kind="template",
         title=f"template {request.name} of {facts.clone.source.vm.label}, version {version}",
         checks=tuple(sorted(checks, key=lambda finding: order.index(finding.severity))),
         steps=tuple(_steps(plan, facts, request, replaced)),
-        manifest=look.manifest.to_json() if look.manifest is not None else None,
+        manifest=manifest_of([(facts.clone.source.vm.label, facts.look)]),
         resources=(*plan.resources, *names),
         spec={
             **plan.spec,

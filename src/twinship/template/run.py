@@ -20,7 +20,7 @@ from twinship.operations.job import Job
 from twinship.operations.verb import Phase, Verdict
 from twinship.seal.choice import choice_from
 from twinship.seal.outcome import document, mark
-from twinship.seal.work import Hooks, SealDisk, seal_disks
+from twinship.seal.work import Hooks, SealDisk, SealGuest, seal_guests
 from twinship.transfer.steps import Hosts, Replan
 
 
@@ -100,8 +100,9 @@ class _Seal:
         choice = choice_from(self.spec["seal"])
         if self.spec["source"]["active"]:
             choice = replace(choice, recover=True)  # it is as after a power cut, unless frozen
-        disks = [copied_disk(disk) for disk in self.spec["disks"]]
-        done = seal_disks(self.hosts, self.spec["host"], disks, choice, hooks)
+        disks = tuple(copied_disk(disk) for disk in self.spec["disks"])
+        copy = SealGuest(host=self.spec["host"], disks=disks)
+        (done,) = seal_guests(self.hosts, [copy], choice, hooks)
         return document(done) | {"at": stamp(job.clock.now())}
 
     def observe(self, job: Job) -> dict[str, Any] | None:
