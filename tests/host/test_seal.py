@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.host.guests import content, guest_disk, text_of
+from tests.host.test_clone import small_pool
 from tests.host.world import Disk, World, code_of
 
 pytestmark = pytest.mark.host
@@ -102,6 +103,40 @@ def test_what_cannot_be_sealed_is_refused_and_stays_as_it_is(world: World, tmp_p
     assert refusal(world, "seal", "win", "--only", "machine-idd") == (2, "UNKNOWN_OPERATION")
     assert [world.sha(world.one, file) for file in sorted(world.files(world.one))] == before
     assert world.operations() == ()
+
+
+@pytest.mark.parametrize("deed", ["interrupt", "kill"])
+def test_a_seal_that_is_interrupted_leaves_the_disk_as_it_was(
+    world: World, tmp_path: Path, deed: str
+) -> None:
+    path = guest_disk(world.one, "web.img", tmp_path)
+    world.make_vm(world.one, "web", disks_at=((path, "qcow2"),))
+    before = content(world.one, path)
+
+    cut = world.act_at("seal the guest", deed, "seal", vms=["web"])
+    assert cut.returncode == (130 if deed == "interrupt" else -9), cut.stderr
+    world.resume_all()
+
+    assert content(world.one, path) == before
+    assert world.files(world.one) == {"web.img"}
+    world.assert_nothing_left()
+
+
+def test_no_room_for_what_is_kept_changes_nothing(world: World, tmp_path: Path) -> None:
+    small = "/run/small/web.img"
+    small_pool(world, 80, world.one)
+    try:
+        path = guest_disk(world.one, "web.img", tmp_path, form="raw")
+        world.one.run(["mv", path, small])
+        world.one.run(["virsh", "-q", "pool-refresh", "small"])
+        world.make_vm(world.one, "web", disks_at=((small, "raw"),))
+        before = world.one.run(["sha256sum", small]).stdout
+        world.one.run(["dd", "if=/dev/zero", "of=/run/small/other", "bs=1M", "count=20"])
+        assert refusal(world, "seal", "web") == (5, "STORAGE_FULL")
+        assert world.one.run(["sha256sum", small]).stdout == before
+    finally:
+        world.clean()
+        world.one.run(["umount", "-l", "/run/small"])
 
 
 def test_a_guest_that_ran_since_is_not_undone(world: World, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,41 @@ def test_a_new_version_takes_the_name_and_the_old_one_stays(world: World, tmp_pa
         (2, "golden", ["new"]),
     ]
     assert world.cli("vm", "start", "old").returncode == 0
+
+
+def test_a_template_that_was_written_behind_our_back_is_not_cloned(
+    world: World, tmp_path: Path
+) -> None:
+    installed(world, tmp_path)
+    assert world.cli("template", "create", "golden", "--from", "web").returncode == 0
+    disk = world.one.images / "golden.qcow2"
+    assert world.cli("clone", "golden", "good", "--verify").returncode == 0
+    times = disk.stat()
+    with disk.open("r+b") as opened:
+        opened.seek(-4096, 2)
+        opened.write(b"x" * 4096)
+    os.utime(disk, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+    hidden = world.cli("clone", "golden", "one")
+    assert hidden.returncode == 0, "times and length are as they were, and not all is read"
+    found = world.cli("clone", "golden", "two", "--verify")
+    assert (found.returncode, code_of(found)) == (5, "TEMPLATE_CHANGED")
+    disk.touch()
+    plain = world.cli("clone", "golden", "two")
+    assert (plain.returncode, code_of(plain)) == (5, "TEMPLATE_CHANGED")
+
+
+def test_a_template_moves_with_its_disks_and_stays_one(world: World, tmp_path: Path) -> None:
+    installed(world, tmp_path)
+    assert world.cli("template", "create", "golden", "--from", "web").returncode == 0
+    moved = world.cli("migrate", "golden", "--to", "lab2")
+    assert moved.returncode == 0, moved.stderr
+    text = world.two.run(["virsh", "dumpxml", "golden"]).stdout.decode()
+    assert "<readonly/>" in text
+    listed = json.loads(world.cli("template", "list", "-o", "json").stdout)["items"]
+    assert [(one["name"], one["host"]) for one in listed] == [("golden", "lab2")]
+    cloned = world.cli("clone", "golden", "c1", "--verify", "--start")
+    assert cloned.returncode == 0, cloned.stderr
 
 
 @pytest.mark.parametrize("title", ["seal the guest", "take the digests", "define the template"])

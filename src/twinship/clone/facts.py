@@ -25,6 +25,7 @@ class CloneFacts:
     the VMs of the clone's host hold, read when the source holds more than a clone renews.
     ``network`` is the libvirt network of
     the clone's first interface (empty for none), ``addresses`` those reserved there or its own.
+    ``template_changes`` says what is no longer as it was of a template's disks.
     """
 
     host: HostFacts
@@ -44,6 +45,7 @@ class CloneFacts:
     held: tuple[Owner, ...] = ()
     network: str = ""
     addresses: frozenset[str] = frozenset()
+    template_changes: tuple[str, ...] = ()
 
     @property
     def in_use(self) -> bool:

@@ -10,6 +10,7 @@ from twinship.domxml import read as domread
 from twinship.domxml.resources import Owner, resources
 from twinship.hypervisor import hosts, networks, snapshots, vms, volumes
 from twinship.hypervisor.connection import Connection
+from twinship.inventory.lineage import template_changes
 from twinship.model.host import HostFacts, data_address
 from twinship.model.request import CloneRequest, DiskWay
 from twinship.model.vm import SnapshotFacts, VmFacts
@@ -51,6 +52,7 @@ def gather(source: Connection, target: Connection, uuid: str, request: CloneRequ
         addresses=networks.taken(target, network) if network else frozenset(),
         snapshot=snapshot,
         chains={disk.target: tuple(layer.path for layer in disk.chain) for disk in now.disks},
+        template_changes=template_changes(source, vm.xml, whole=request.verify),
         across=across,
         address=data_address(target.record, host.hostname) if across else "",
     )

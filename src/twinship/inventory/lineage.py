@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from twinship.domxml import read as domread
+from twinship.domxml.guard import guarded
 from twinship.domxml.lineage import Base, lineage_of, with_bases
+from twinship.domxml.template import template_of, with_template
 from twinship.hypervisor import content, vms, volumes
 from twinship.hypervisor.connection import Connection
 from twinship.model.image import HEADER_BYTES
@@ -47,11 +51,25 @@ def fingerprint(connection: Connection, path: str, *, whole: bool = False) -> Ba
 
 
 def carried(connection: Connection, text: str) -> str:
-    """The definition of a clone whose disks and bases were carried to another host, true there."""
+    """The definition of a VM whose disks and bases were carried to another host, true there.
+
+    A template's disks are what they were: their digests stay, and they are read-only again.
+    """
+    template = template_of(text)
+    if template is not None:
+        disks = tuple(_moved(connection, disk) for disk in template.disks)
+        text = with_template(text, replace(template, disks=disks))
+        own = {disk.path for disk in disks}
+        text = guarded(text, [disk.target for disk in domread.disks(text) if disk.path in own])
     lineage = lineage_of(text)
     if lineage is None or not lineage.bases:
         return text
     return with_bases(text, (fingerprint(connection, b.path) or b for b in lineage.bases))
+
+
+def _moved(connection: Connection, then: Base) -> Base:
+    now = fingerprint(connection, then.path)
+    return replace(now, digest=then.digest) if now is not None else then
 
 
 def changes(connection: Connection, vm: VmFacts, *, whole: bool = False) -> tuple[str, ...]:
@@ -60,8 +78,18 @@ def changes(connection: Connection, vm: VmFacts, *, whole: bool = False) -> tupl
     ``whole``: files of which the digest was kept are read from end to end.
     """
     lineage = lineage_of(vm.xml)
+    return _differences(connection, lineage.bases if lineage is not None else (), whole=whole)
+
+
+def template_changes(connection: Connection, text: str, *, whole: bool = False) -> tuple[str, ...]:
+    """What is no longer as it was of a template's own disks; nothing for any other VM."""
+    template = template_of(text)
+    return _differences(connection, template.disks if template is not None else (), whole=whole)
+
+
+def _differences(connection: Connection, files: Iterable[Base], *, whole: bool) -> tuple[str, ...]:
     told = []
-    for then in lineage.bases if lineage is not None else ():
+    for then in files:
         then = then if whole else replace(then, digest="")
         now = fingerprint(connection, then.path, whole=bool(then.digest))
         if now is None:

@@ -10,6 +10,7 @@ from twinship.domxml.sealed import sealed_of, with_sealed, without_sealed
 from twinship.hypervisor import vms, volumes
 from twinship.inventory.lineage import fingerprint
 from twinship.model.documents import stamp
+from twinship.model.errors import Conflict
 from twinship.operations.job import Job
 from twinship.operations.verb import Decision, Phase, Verdict
 from twinship.seal.choice import choice_from
@@ -101,7 +102,7 @@ class _Seal:
         hooks = Hooks(
             say=lambda why: job.progress.phase(f"seal the guest by libguestfs: {why}"),
             stop=job.raise_if_cancelled,
-            change=lambda: job.note(self.name, {"changing": True}),
+            change=lambda: self._change(job),
         )
         guests = [
             SealGuest(host=vm["host"], disks=tuple(seal_disk(disk) for disk in vm["disks"]))
@@ -109,6 +110,17 @@ class _Seal:
         ]
         done = seal_guests(self.hosts, guests, choice_from(self.spec["choice"]), hooks)
         return {"guests": [document(one) for one in done], "at": stamp(job.clock.now())}
+
+    def _change(self, job: Job) -> None:
+        for vm in self.spec["vms"]:
+            found = vms.state(self.hosts.connection(vm["host"]), vm["uuid"])
+            if found is None or found[0].active:
+                raise Conflict(
+                    f"{vm['name']} was {'started' if found else 'deleted'} while it was sealed",
+                    code="VM_ACTIVE",
+                    hint="nothing of it was changed; shut it down and seal it again",
+                )
+        job.note(self.name, {"changing": True})
 
     def observe(self, job: Job) -> dict[str, Any] | None:
         return None  # an operation cut off here is undone

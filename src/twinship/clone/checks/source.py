@@ -40,6 +40,21 @@ def source_has_no_other_job(case: CloneCase) -> Problem | None:
     )
 
 
+@ROWS.row("TEMPLATE_CHANGED")
+def the_template_is_as_it_was_made(case: CloneCase) -> Iterator[Problem]:
+    """A template's disks are what was sealed, or nobody knows what is in its clones.
+
+    Looked at: length, modification time and the first 64 KiB; with ``--verify`` every byte.
+    """
+    source = case.facts.source.vm
+    for change in case.facts.template_changes:
+        yield Problem(
+            change,
+            hint=f"make it anew: twinship template create {source.name} --from VM --new-version",
+            object=f"vm/{source.name}",
+        )
+
+
 @ROWS.row("VM_LIVE_DIFFERS")
 def runs_as_defined(case: CloneCase) -> Iterator[Problem]:
     """The clone is made of the definition: a disk plugged in since would be missing in it."""
