@@ -11,8 +11,10 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from twinship.clone.disks import SHARES
 from twinship.clone.facts import CloneFacts
 from twinship.clone.finishing import Guard
+from twinship.clone.pace import Pace
 from twinship.clone.plan import plan_clone
 from twinship.clone.run import held_of, source_felt
 from twinship.model.errors import TwinshipError
@@ -25,7 +27,7 @@ from twinship.transfer.hold import GiveBack, HoldDisks
 from twinship.transfer.steps import Hosts, Recheck, Replan
 
 AT_ONCE = 4
-"""Children that work at a time. (What is instant is bound by libvirt, copies by their slots.)"""
+"""The most children that work at a time; copies only as many as the storage gains by."""
 POLL_S = 0.2
 
 
@@ -221,13 +223,21 @@ class _Run:
         total = len(clones)
         waiting = list(clones)
         futures: set[Future[Operation]] = set()
+        copies = any(
+            disk["bytes"]
+            for clone in clones
+            for disk in clone["spec"]["disks"]
+            if disk["method"] not in SHARES
+        )
+        pace = Pace(AT_ONCE, copies=copies)
         with ThreadPoolExecutor(AT_ONCE, thread_name_prefix=f"clones-{self._job.op.id}") as pool:
             while waiting or futures:
                 stop = self._job.cancelled() or (self._first is not None and not self._keep_going)
                 if stop:
                     waiting.clear()
                     self._cancel_all()
-                while waiting and len(futures) < AT_ONCE:
+                pace.saw(self._job.clock.monotonic(), self._moved(), len(futures))
+                while waiting and len(futures) < pace.at_once:
                     futures.add(pool.submit(self._one, waiting.pop(0)))
                 done, futures = wait(futures, timeout=POLL_S, return_when=FIRST_COMPLETED)
                 for future in done:
@@ -267,6 +277,10 @@ class _Run:
             self._job.progress.phase(f"{self.made} of {total} clones are there")
         elif self._first is None:
             self._first = op
+
+    def _moved(self) -> int:
+        with self._lock:
+            return sum(pair[0] for pair in self._bytes.values())
 
     def _show_bytes(self) -> None:
         with self._lock:

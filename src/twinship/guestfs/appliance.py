@@ -101,6 +101,7 @@ class Appliance:
         self._library = library
         self._guests = tuple(guests)
         self._writable = False
+        self._found: dict[str, list[str]] = {}
 
     def start(self, *, writable: bool) -> None:
         """Adds the disks and boots; takes seconds, half a minute where nothing accelerates it."""
@@ -114,6 +115,16 @@ class Appliance:
     def finish(self) -> None:
         """Ends the appliance in order: afterwards all that was written is on the disks."""
         self._library.call("shutdown", within_s=_FLUSH_S)
+
+    def _partitions(self) -> dict[str, list[str]]:
+        """Every device in its order, with its partitions; looked at once."""
+        if not self._found:
+            call = self._library.call
+            found: dict[str, list[str]] = {device: [] for device in call("list_devices")}
+            for part in call("list_partitions"):
+                found[call("part_to_dev", part)].append(part)
+            self._found = found
+        return self._found
 
     @contextmanager
     def guest(
@@ -134,9 +145,9 @@ class Appliance:
             raise refusal
         if self._writable and not recover and any(part.unclean for part in found):
             raise dirty(UNCLEAN)
-        every = self._library.call("list_devices")
-        devices = [every[number] for number in numbers]
-        mount_guest(self._library.call, devices, keys or {}, writable=self._writable)
+        every = list(self._partitions())
+        disks = {every[number]: self._partitions()[every[number]] for number in numbers}
+        mount_guest(self._library.call, disks, keys or {}, writable=self._writable)
         try:
             with _shown(self._disks, self._worker, self._library) as files:
                 yield files

@@ -27,20 +27,21 @@ _NOT_MOUNTED = ("/mnt", "/media", "/run", "/proc", "/sys", "/dev")
 
 
 def mount_guest(
-    call: Call, devices: Sequence[str], keys: Mapping[str, str], *, writable: bool
+    call: Call, disks: Mapping[str, Sequence[str]], keys: Mapping[str, str], *, writable: bool
 ) -> None:
-    """Mounts the guest's root and all that its fstab has on these devices.
+    """Mounts the guest's root and all that its fstab has on these disks.
+
+    ``disks``: its devices in order, each with its partitions.
 
     A line of fstab that names something else (a network share, a disk that is not there) is passed
     over. Raises :class:`GuestRefused`.
     """
-    sources = _sources(call, devices, keys)
+    devices = list(disks)
+    sources = _sources(call, disks, keys)
     if suspended := [place for place, kind in sources.items() if kind == "swsuspend"]:
         raise hibernated(f"in the guest's {suspended[0]}")
-    root, options = _root(call, sources)
     access = "rw" if writable else "ro"
-    call("umount_all")
-    call("mount_options", ",".join(filter(None, (access, options))), root, "/")
+    _mount_root(call, sources, access)
     mounted = {"/"}
     for spec, point, kind, wanted in _fstab(call):
         source = _named(call, spec, sources, devices)
@@ -56,13 +57,15 @@ def mount_guest(
         mounted.add(point)
 
 
-def _sources(call: Call, devices: Sequence[str], keys: Mapping[str, str]) -> dict[str, str]:
+def _sources(
+    call: Call, disks: Mapping[str, Sequence[str]], keys: Mapping[str, str]
+) -> dict[str, str]:
     """All that may hold a filesystem, with what it holds (``ext4``, ``crypto_LUKS``)."""
-    parts = [part for part in call("list_partitions") if call("part_to_dev", part) in devices]
-    whole = [
-        device for device in devices if all(call("part_to_dev", part) != device for part in parts)
-    ]
-    found = {place: call("vfs_type", place) for place in (*parts, *whole)}
+    devices = list(disks)
+    places = [place for device, parts in disks.items() for place in parts or (device,)]
+    found = {place: call("vfs_type", place) for place in places}
+    if not {"LVM2_member", "crypto_LUKS"} & set(found.values()):
+        return found
     opened: list[str] = []
     # Twice: LUKS may lie below LVM or above it.
     for _ in range(2):
@@ -102,20 +105,28 @@ def _unlock(call: Call, device: str, keys: Mapping[str, str], name: str) -> str:
     return f"/dev/mapper/{name}"
 
 
-def _root(call: Call, sources: Mapping[str, str]) -> tuple[str, str]:
-    """The root's device and the options to mount it with."""
-    for place, kind in sources.items():
-        if kind not in _FILESYSTEMS:
+def _mount_root(call: Call, sources: Mapping[str, str], access: str) -> None:
+    """Mounts the filesystem that has a system in it; any other is only read for that."""
+    candidates = [
+        (place, f"subvol={subvolume}" if subvolume else "")
+        for place, kind in sources.items()
+        if kind in _FILESYSTEMS
+        for subvolume in (_SUBVOLUMES if kind == "btrfs" else ("",))
+    ]
+    alone = len(candidates) == 1
+    for place, options in candidates:
+        call("umount_all")
+        looking = access if alone else "ro"
+        try:
+            call("mount_options", ",".join(filter(None, (looking, options))), place, "/")
+        except GuestFilesError:
             continue
-        for subvolume in _SUBVOLUMES if kind == "btrfs" else ("",):
-            options = f"subvol={subvolume}" if subvolume else ""
+        if not any(call("exists", mark) for mark in _ROOT_MARKS):
+            continue
+        if looking != access:
             call("umount_all")
-            try:
-                call("mount_options", ",".join(filter(None, ("ro", options))), place, "/")
-            except GuestFilesError:
-                continue
-            if any(call("exists", mark) for mark in _ROOT_MARKS):
-                return place, options
+            call("mount_options", ",".join(filter(None, (access, options))), place, "/")
+        return
     raise GuestRefused(
         "no system was found on the guest's disks",
         code="GUEST_UNKNOWN" if sources else "NO_FILESYSTEM",

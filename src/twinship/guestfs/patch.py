@@ -17,10 +17,10 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from twinship.guestfs.disks import Disks, exported
+from twinship.guestfs.disks import exported
 from twinship.guestfs.files import GuestFilesError
-from twinship.guestfs.image import Image, block_nodes
-from twinship.guestfs.programs import run
+from twinship.guestfs.image import Image, block_nodes, verify
+from twinship.guestfs.programs import run_plain
 
 _CHUNK_BYTES = 4 * 1024 * 1024
 _MAP_S = 120.0
@@ -61,8 +61,20 @@ def apply(layer: Image, disk: Image, stop: Stop) -> int:
 def extents(layer: Image) -> tuple[Extent, ...]:
     """The ranges that a qcow2 file holds itself, in order."""
     alone = Image(layers=(layer.top,), alone=True)
-    with exported([alone], writable=False) as disks:
-        return _extents(disks, alone)
+    verify(alone)
+    nodes = {node["node-name"]: node for node in block_nodes(alone, "disk", writable=False)}
+    top = dict(nodes["disk"])
+    top["file"] = {key: value for key, value in nodes[top["file"]].items() if key != "node-name"}
+    top.pop("node-name")
+    argv = ["qemu-img", "map", "--output=json", f"json:{json.dumps(top)}"]
+    code, said = run_plain(argv, timeout_s=_MAP_S)
+    if code != 0:
+        raise GuestFilesError(f"{alone.top.path} cannot be mapped", cause=said)
+    return tuple(
+        Extent(start=row["start"], length=row["length"], zero=row["zero"])
+        for row in json.loads(said)
+        if row.get("present", row["data"] or not row["zero"])
+    )
 
 
 def _copy(*, of: Image, source: Image, target: Image, stop: Stop, sparse: bool) -> int:
@@ -103,25 +115,6 @@ def _zero(fd: int, at: int, size: int) -> None:
     """Makes a range zeroes, without taking space where that can be."""
     if _LIBC.fallocate(fd, _PUNCH_HOLE_KEEP_SIZE, at, size) != 0:
         os.pwrite(fd, bytes(size), at)
-
-
-def _extents(disks: Disks, image: Image) -> tuple[Extent, ...]:
-    nodes = {node["node-name"]: node for node in block_nodes(image, "disk", writable=False)}
-    top = dict(nodes["disk"])
-    top["file"] = {key: value for key, value in nodes[top["file"]].items() if key != "node-name"}
-    top.pop("node-name")
-    code, said = run(
-        ["qemu-img", "map", "--output=json", f"json:{json.dumps(top)}"],
-        mounts_of=disks.daemon,
-        timeout_s=_MAP_S,
-    )
-    if code != 0:
-        raise GuestFilesError(f"{image.top.path} cannot be mapped", cause=said)
-    return tuple(
-        Extent(start=row["start"], length=row["length"], zero=row["zero"])
-        for row in json.loads(said)
-        if row.get("present", row["data"] or not row["zero"])
-    )
 
 
 _LIBC = ctypes.CDLL(None, use_errno=True)

@@ -62,12 +62,18 @@ class TreeFiles:
         self._runner = runner
         # The guest is off, so what was seen stays true until we write.
         self._stats: dict[str, FileStat | None] = {}
+        self._resolved: dict[str, str | None] = {}
         self._listings: dict[str, tuple[str, ...]] = {}
+        self._folders: dict[str, tuple[str, ...]] = {}
+        self._whole: set[str] = set()
 
     def resolve(self, path: str) -> str | None:
         """See the interface."""
-        with _about(path), self._spot(path, follow=True) as spot:
-            return None if spot is None or _stat(spot) is None else spot.path
+        if path not in self._resolved:
+            with _about(path), self._spot(path, follow=True) as spot:
+                there = spot is not None and _stat(spot) is not None
+                self._resolved[path] = spot.path if spot is not None and there else None
+        return self._resolved[path]
 
     def lstat(self, path: str) -> FileStat | None:
         """See the interface."""
@@ -82,7 +88,8 @@ class TreeFiles:
             self._listings[path] = self._list(path)
         return self._listings[path]
 
-    def _list(self, path: str) -> tuple[str, ...]:
+    def _list(self, path: str, *, whole: bool = False) -> tuple[str, ...]:
+        """``whole``: what lies under each name is seen as well, while the directory is open."""
         with _about(path), self._spot(path) as spot:
             if spot is None:
                 return ()
@@ -93,9 +100,24 @@ class TreeFiles:
                     return ()
                 raise
             try:
-                return tuple(sorted(entry.name for entry in os.scandir(opened)))
+                entries = sorted(os.scandir(opened), key=lambda entry: entry.name)
+                names = tuple(entry.name for entry in entries)
+                self._folders[path] = tuple(
+                    entry.name for entry in entries if entry.is_dir(follow_symlinks=False)
+                )
+                for name in names if whole else ():
+                    child = posixpath.join(path, name)
+                    if child not in self._stats:
+                        self._stats[child] = _stat(_Spot(opened, name, path))
             finally:
                 os.close(opened)
+            return names
+
+    def _listed_whole(self, path: str) -> tuple[str, ...]:
+        if path not in self._whole:
+            self._whole.add(path)
+            self._listings[path] = self._list(path, whole=True)
+        return self.listdir(path)
 
     def glob(self, pattern: str) -> tuple[str, ...]:
         """See the interface."""
@@ -109,21 +131,32 @@ class TreeFiles:
         while pending:
             directory, depth = pending.pop()
             below = []
-            for name in self.listdir(directory):
+            for name in self._listed_whole(directory):
                 child = posixpath.join(directory, name)
                 found = self.lstat(child)
                 if found is None:
                     continue
                 seen += 1
                 if depth >= _MOST_DEPTH or seen > _MOST_ENTRIES:
-                    raise GuestFilesError(
-                        f"the guest's directory {path} is too deep or too large",
-                        hint="look at it from inside the guest",
-                    )
+                    raise _too_large(path)
                 yield child, found
                 if found.kind is FileKind.DIRECTORY:
                     below.append((child, depth + 1))
             pending += reversed(below)
+
+    def _directories(self, path: str) -> Iterator[str]:
+        """A directory and all below it; their other entries are not looked at."""
+        pending = [(path, 0)]
+        seen = 0
+        while pending:
+            directory, depth = pending.pop()
+            yield directory
+            self.listdir(directory)
+            folders = self._folders.get(directory, ())
+            seen += len(folders)
+            if depth >= _MOST_DEPTH or seen > _MOST_ENTRIES:
+                raise _too_large(path)
+            pending += [(posixpath.join(directory, name), depth + 1) for name in reversed(folders)]
 
     def read(self, path: str, limit_bytes: int = READ_LIMIT_BYTES) -> bytes:
         """See the interface."""
@@ -198,13 +231,15 @@ class TreeFiles:
 
     def _forget(self) -> None:
         self._stats.clear()
+        self._resolved.clear()
         self._listings.clear()
+        self._folders.clear()
+        self._whole.clear()
 
     def _matches(self, directory: str, parts: Sequence[str]) -> Iterator[str]:
         part, rest = parts[0], parts[1:]
         if part == "**":
-            below = (name for name, found in self.walk(directory) if _is_directory(found))
-            for place in (directory, *below):
+            for place in self._directories(directory):
                 yield from self._matches(place, rest)
         elif not _WILD.search(part):
             child = posixpath.join(directory, part)
@@ -337,6 +372,13 @@ def _kind(mode: int) -> FileKind:
 
 def _is_directory(found: FileStat | None) -> bool:
     return found is not None and found.kind is FileKind.DIRECTORY
+
+
+def _too_large(path: str) -> GuestFilesError:
+    return GuestFilesError(
+        f"the guest's directory {path} is too deep or too large",
+        hint="look at it from inside the guest",
+    )
 
 
 def _write_all(file: int, data: bytes) -> None:

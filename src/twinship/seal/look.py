@@ -53,7 +53,6 @@ def look(
             manifest = plan_seal(files, guest, operations)
         return Look(guest=guest, manifest=manifest, findings=problems(files, guest))
 
-    there = appliance.installed()
     with ExitStack() as stack:
         images = [stack.enter_context(shown(hosts, host, chains)) for host, chains in guests]
         visits = visit(
@@ -62,18 +61,18 @@ def look(
             writable=False,
             keys=keys_of(choice),
             runs=runs_inside(choice),
-            say=_nobody if thorough and there else None,
+            say=_nobody if thorough and appliance.installed() else None,
         )
-    return [_seen(found, choice, there=there) for found in visits]
+    return [_seen(found, choice) for found in visits]
 
 
-def _seen(found: Visit[Look], choice: SealChoice, *, there: bool) -> Look:
+def _seen(found: Visit[Look], choice: SealChoice) -> Look:
     if found.value is not None:
         return replace(found.value, engine=found.engine, why=found.why)
     findings: tuple[Finding, ...] = ()
     if found.refused is not None:
         findings = (_finding(found.refused, choice),)
-    elif found.engine == APPLIANCE and not there:
+    elif found.engine == APPLIANCE and not appliance.installed():
         findings = (
             Finding(
                 code="GUEST_ENGINE_MISSING",

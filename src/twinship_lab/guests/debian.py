@@ -24,11 +24,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from twinship_lab.errors import LabError, NotReady
+from twinship_lab.errors import LabBusy, LabError, NotReady
 from twinship_lab.guests.initramfs import archive
 from twinship_lab.guests.kernel import find_kernel
 from twinship_lab.host import LabHost
-from twinship_lab.programs import run
+from twinship_lab.programs import run, wait_until
 
 SUITE = "bookworm"
 PACKAGES = (
@@ -52,6 +52,7 @@ FILES: Mapping[str, str] = {
     "etc/fstab": "/dev/vda / ext4 defaults 0 1\n",
     "etc/hostname": "installed\n",
     "etc/hosts": "127.0.0.1\tlocalhost\n127.0.1.1\tinstalled\n",
+    "etc/resolv.conf": "",  # mmdebstrap leaves this machine's
     "etc/systemd/network/20-wired.network": "[Match]\nType=ether\n[Network]\nDHCP=ipv4\n"
     "LinkLocalAddressing=no\nIPv6AcceptRA=no\n",
 }
@@ -89,6 +90,12 @@ done
 exec /bin/busybox switch_root /root /sbin/init
 """
 _BUILD_S = 900.0
+_WORK = "building-"
+# What mmdebstrap mounts in the tree and starts there ends with us, however we end.
+_ENDS_WITH_US = (
+    "setpriv", "--pdeathsig", "KILL",
+    "unshare", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc",
+)  # fmt: skip
 _AGENT_S = 10.0
 _POLL_S = 0.2
 
@@ -120,7 +127,9 @@ class Identity:
 def build_debian(cache: Path) -> DebianGuest:
     """Makes the guest's parts below ``cache``, once; another process that builds is waited for.
 
-    Raises :class:`NotReady` without mmdebstrap, and :class:`LabError` with what failed.
+    What a killed build left is removed by the next one. Raises :class:`NotReady` without
+    mmdebstrap, :class:`LabBusy` when the other one does not end, and :class:`LabError` with what
+    failed.
     """
     busybox = shutil.which("busybox")
     if shutil.which("mmdebstrap") is None or busybox is None:
@@ -134,7 +143,9 @@ def build_debian(cache: Path) -> DebianGuest:
     guest = DebianGuest(place / "vmlinuz", place / "initrd", place / "disk.qcow2")
     with _alone(cache / "debian.lock"):
         if not guest.image.exists():
-            with tempfile.TemporaryDirectory(dir=cache, prefix="building-") as work:
+            for left in cache.glob(f"{_WORK}*"):
+                shutil.rmtree(left)
+            with tempfile.TemporaryDirectory(dir=cache, prefix=_WORK) as work:
                 _build(Path(work), Path(busybox), guest)
     return guest
 
@@ -146,9 +157,9 @@ def _build(work: Path, busybox: Path, guest: DebianGuest) -> None:
         f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "info", "locale", "man")
     ]
     run(
-        ["mmdebstrap", "--quiet", "--mode=root", "--variant=apt", "--format=directory",
-         f"--include={','.join(PACKAGES)}", '--aptopt=Acquire::Languages "none"', *slim,
-         SUITE, str(tree)],
+        [*_ENDS_WITH_US, "mmdebstrap", "--quiet", "--mode=root", "--variant=apt",
+         "--format=directory", f"--include={','.join(PACKAGES)}",
+         '--aptopt=Acquire::Languages "none"', *slim, SUITE, str(tree)],
         timeout_s=_BUILD_S,
     )  # fmt: skip
     kernel = find_kernel(tree, MODULES)
@@ -196,10 +207,19 @@ def _settle(tree: Path) -> None:
 def _alone(lock: Path) -> Iterator[None]:
     fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        if not wait_until(lambda: _locked(fd), within_s=_BUILD_S):
+            raise LabBusy("another process builds the Debian guest", hint="try again later")
         yield
     finally:
         os.close(fd)
+
+
+def _locked(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def wait_agent(host: LabHost, name: str, *, within_s: float) -> None:
