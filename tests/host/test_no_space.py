@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.host.test_clone import small_pool
-from tests.host.world import MIB, Disk, World
+from tests.host.world import MIB, Disk, World, code_of
 from twinship.model.operation import Operation, OperationState
 from twinship.model.request import CloneMode, CloneRequest
 from twinship_lab import LabHost
@@ -71,3 +71,12 @@ def test_a_pool_that_fills_up_in_the_middle_is_undone(small: World, way: str) ->
     assert small.files(small.one) == before
     assert set(small.vms(small.one)) == {"web"}
     assert small.vms(small.two) == {}
+
+
+def test_what_others_took_since_is_seen_before_anything_is_made(small: World) -> None:
+    small.make_vm(small.one, "web", RAW)
+    small.one.run(["virsh", "-q", "pool-refresh", "small"])
+    small.one.run(["dd", "if=/dev/zero", f"of={ROOM}/others", "bs=1M", "count=30"])
+    done = small.cli("clone", "web", "b", "--pool", "small")
+    assert (done.returncode, code_of(done)) == (5, "STORAGE_FULL")
+    assert small.operations() == ()

@@ -32,14 +32,15 @@ def gather(source: Connection, target: Connection, uuid: str, request: CloneRequ
     pools = _pools(vm, host, request)
     everyone = vms.all_vms(target)
     seen, refused = ({}, {}) if across else _reflinks(source, vm, host, request)
+    files = {pool: volumes.names(target, pool) for pool in sorted(pools)}
     return CloneFacts(
-        host=host,
+        host=_with_room(target, host, pools),
         source=vm,
         summary=domread.summary(vm.xml),
         names=frozenset(found.name for found in everyone),
         uuids=frozenset(found.uuid for found in everyone),
         macs=vms.macs(target) if request.macs or request.mac_range else frozenset(),
-        files={pool: volumes.names(target, pool) for pool in sorted(pools)},
+        files=files,
         there=frozenset(
             choice.path
             for choice in request.disks
@@ -111,6 +112,19 @@ def _pools(vm: VmFacts, host: HostFacts, request: CloneRequest) -> set[str]:
         elif way_of(disk, request) is DiskWay.COPY and disk.top is not None and disk.top.pool:
             wanted.add(disk.top.pool)
     return wanted & {pool.name for pool in host.pools}
+
+
+def _with_room(connection: Connection, host: HostFacts, pools: set[str]) -> HostFacts:
+    """The host with what is free in these pools now that libvirt has looked at them again."""
+    return replace(
+        host,
+        pools=tuple(
+            replace(pool, available_bytes=volumes.pool_room(connection, pool.name))
+            if pool.name in pools and pool.active
+            else pool
+            for pool in host.pools
+        ),
+    )
 
 
 def _reflinks(

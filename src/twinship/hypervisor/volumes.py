@@ -151,6 +151,11 @@ def names(connection: Connection, pool: str) -> frozenset[str]:
 def pool_available(connection: Connection, pool: str) -> int:
     """Bytes left in a pool, freshly looked at."""
     refresh(connection, pool)
+    return pool_room(connection, pool)
+
+
+def pool_room(connection: Connection, pool: str) -> int:
+    """Bytes left in a pool as libvirt saw them last (see :func:`refresh`)."""
     with doing(f"look into pool {pool} on {connection.name}"):
         return int(connection.raw.storagePoolLookupByName(pool).info()[3])
 

@@ -50,11 +50,13 @@ def gather(
 def _facts(hosts_of: Hosts, host: str, uuid: str) -> SealFacts:
     connection = hosts_of.connection(host)
     vm = vms.facts(connection, uuid)
+    # First, for it has libvirt look at the pools again: how much is free is as of then.
+    files = {pool: volumes.names(connection, pool) for pool in sorted(_pools(vm))}
     return SealFacts(
         vm=vm,
         host=hosts.facts(connection),
         children=tuple(child.name for child in children(connection, vm)),
-        files={pool: volumes.names(connection, pool) for pool in sorted(_pools(vm))},
+        files=files,
     )
 
 

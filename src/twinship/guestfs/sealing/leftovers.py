@@ -44,6 +44,8 @@ _LOGS = (
     "faillog",
     "tallylog",
 )
+_ALL_LOGS = ("ConsoleKit", "gdm", "puppet", "samba", "sssd")
+"""Directories below /var/log where every file is a log, whatever its name."""
 _OLD_LOGS = ("*.gz", "*.xz", "*.bz2", "*.zst", "*.old", "*.log.[0-9]*", "*-20[0-9][0-9][01][0-9]*")
 _NUMBERED = tuple(f"{name}.[0-9]*" for name in _LOGS if "*" not in name)
 
@@ -71,7 +73,12 @@ ROWS = (
                     "/root/install.log.syslog",
                 )
             ),
-            Truncate(tuple(f"/var/log/**/{name}" for name in _LOGS)),
+            Truncate(
+                (
+                    *(f"/var/log/**/{name}" for name in _LOGS),
+                    *(f"/var/log/{name}/**/*" for name in _ALL_LOGS),
+                )
+            ),
         ),
     ),
     Operation(
