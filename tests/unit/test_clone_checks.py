@@ -125,6 +125,9 @@ CASES: dict[str, tuple[Speaks, ...]] = {
         if state not in (VmState.SHUT_OFF, VmState.RUNNING, VmState.PAUSED)
     ),
     "VM_BUSY": (Speaks(BLOCK, "backup", vm=WEB.running().having(job="backup"), silent_vm=AGENT),),
+    "TEMPLATE_CHANGED": (
+        Speaks(BLOCK, "was written to", also={"template_changes": ("/a: it was written to",)}),
+    ),
     "VM_LIVE_DIFFERS": (
         Speaks(
             BLOCK,

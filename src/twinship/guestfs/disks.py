@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -21,6 +20,7 @@ from pathlib import Path
 from twinship.guestfs.files import GuestFilesError
 from twinship.guestfs.image import Image, block_nodes, named, verify
 from twinship.guestfs.layout import Part, read_layout
+from twinship.guestfs.place import working_directory
 from twinship.guestfs.programs import Program
 from twinship.model.errors import NotAllowed
 
@@ -105,7 +105,7 @@ def exported(
     for image in images:
         verify(image)
     with ExitStack() as stack:
-        work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="twinship-guest-")))
+        work = stack.enter_context(working_directory())
         daemon = _started(stack, work, images, writable=writable)
         disks = Disks(daemon, work, images)
         stack.enter_context(_bounded(disks, session_s))

@@ -13,7 +13,6 @@ import asyncio
 import errno
 import os
 import struct
-import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from pathlib import Path
 
 from twinship.guestfs.files import GuestFilesError
 from twinship.guestfs.image import Layer
+from twinship.guestfs.place import working_directory
 from twinship.hypervisor import volumes
 from twinship.hypervisor.connection import Connection
 from twinship.hypervisor.content import OpenVolume
@@ -236,8 +236,8 @@ def window(connect: Callable[[], Connection]) -> Iterator[Window]:
 
     ``connect`` is asked for a connection by a thread of the window's own.
     """
-    with tempfile.TemporaryDirectory(prefix="twinship-window-") as place:
-        shown = Window(connect, Path(place))
+    with working_directory() as place:
+        shown = Window(connect, place)
         ready = threading.Event()
         thread = threading.Thread(
             target=lambda: asyncio.run(shown.serve(ready)), name="twinship-window", daemon=True
