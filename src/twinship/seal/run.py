@@ -57,7 +57,7 @@ class SealVerb:
         begun = job.intended()
         for vm in job.spec["vms"]:
             connection = self.hosts.connection(vm["host"])
-            if f"mark:{vm['uuid']}" in begun and sealed_of(vms.stored_xml(connection, vm["uuid"])):
+            if f"mark:{_label(vm)}" in begun and sealed_of(vms.stored_xml(connection, vm["uuid"])):
                 return Verdict(decision=Decision.FORWARD, reason="the guests are sealed")
         return Verdict(decision=Decision.BACK, reason="the guests are not sealed yet")
 
@@ -70,6 +70,11 @@ class SealVerb:
                 for vm, one in zip(spec["vms"], done["guests"], strict=True)
             ]
         }
+
+
+def _label(vm: dict[str, Any]) -> str:
+    """One VM among those of an operation, as a person names it (a UUID may be on two hosts)."""
+    return f"{vm['host']}/{vm['name']}"
 
 
 def _volume(hosts: Hosts, vm: dict[str, Any], disk: dict[str, Any]) -> CreateVolume:
@@ -86,7 +91,7 @@ def _volume(hosts: Hosts, vm: dict[str, Any], disk: dict[str, Any]) -> CreateVol
         host=vm["host"],
         volume=new,
         path=path,
-        name=f"undo:{vm['uuid']}:{disk['target']}",
+        name=f"undo:{_label(vm)}:{disk['target']}",
         title=f"create {path}",
     )
 
@@ -147,7 +152,7 @@ class _Mark:
 
     @property
     def name(self) -> str:
-        return f"mark:{self.vm['uuid']}"
+        return f"mark:{_label(self.vm)}"
 
     @property
     def title(self) -> str:
