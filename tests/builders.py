@@ -17,6 +17,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 from twinship.clone.facts import CloneFacts
 from twinship.domxml import read as domread
+from twinship.domxml.needs import needs
 from twinship.migrate.facts import MigrateFacts, TargetFile
 from twinship.model.host import HostFacts, HostRecord, Network, Pool
 from twinship.model.operation import Operation, OperationState
@@ -62,6 +63,7 @@ class VmBuilder:
     elements: tuple[str, ...] = ()
     os: tuple[str, ...] = ()
     nics: int = 0
+    firmware: str = ""
     more: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def on(self, host: str) -> VmBuilder:
@@ -180,12 +182,16 @@ class VmBuilder:
     def with_nvram(self, path: str) -> VmBuilder:
         return dataclasses.replace(self, os=(*self.os, f"<nvram>{escape(path)}</nvram>"))
 
+    def with_loader(self, path: str) -> VmBuilder:
+        return dataclasses.replace(self, os=(*self.os, f"<loader>{escape(path)}</loader>"))
+
     def xml(self) -> str:
         """The whole ``<domain>``."""
+        firmware = f" firmware='{self.firmware}'" if self.firmware else ""
         return (
             f"<domain type='{self.type}'><name>{escape(self.name)}</name><uuid>{self.uuid}</uuid>"
             f"{''.join(self.elements)}<memory unit='GiB'>{self.memory_gib}</memory>"
-            "<vcpu>2</vcpu><os><type arch='x86_64' machine='pc-q35-7.2'>hvm</type>"
+            f"<vcpu>2</vcpu><os{firmware}><type arch='x86_64' machine='pc-q35-7.2'>hvm</type>"
             f"{''.join(self.os)}</os><devices><emulator>/usr/bin/qemu-system-x86_64</emulator>"
             f"{''.join(part.xml for part in self.parts)}{''.join(self.devices)}"
             "</devices></domain>"
@@ -252,8 +258,10 @@ class HostBuilder:
         )
         return dataclasses.replace(self, pools=(*self.pools, pool))
 
-    def with_network(self, name: str = "default", *, active: bool = True) -> HostBuilder:
-        network = Network(name=name, active=active, bridge="virbr0")
+    def with_network(
+        self, name: str = "default", *, active: bool = True, forward: str = ""
+    ) -> HostBuilder:
+        network = Network(name=name, active=active, bridge="virbr0", forward=forward)
         return dataclasses.replace(self, networks=(*self.networks, network))
 
     def having(self, **facts: Any) -> HostBuilder:
@@ -325,10 +333,12 @@ def a_move_of(
     values: dict[str, Any] = {
         "source": here.facts(),
         "target": there.facts(),
+        "source_record": HostRecord(
+            name=here.name, uri=f"qemu+ssh://root@{here.name}.example.org/system"
+        ),
         "target_record": HostRecord(
             name=there.name, uri=f"qemu+ssh://root@{there.name}.example.org/system"
         ),
-        "source_uri": f"qemu+ssh://root@{here.name}.example.org/system",
         "vm": vm.facts(),
         "summary": vm.summary(),
         "inactive": vm.summary() if vm.persistent else None,
@@ -340,6 +350,7 @@ def a_move_of(
             layer.path: TargetFile(exists=False) for part in vm.parts for layer in part.chain
         },
         "media": {},
+        "needs": needs(vm.xml()),
     }
     return MigrateFacts(**(values | changes))
 

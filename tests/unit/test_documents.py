@@ -22,7 +22,7 @@ OPERATION_KEYS = [
 ]  # fmt: skip
 PLAN_KEYS = [
     "kind", "title", "feasible", "checks", "steps", "bytes", "estimate_s", "forecast", "domain_xml",
-    "manifest",
+    "diff", "manifest",
 ]  # fmt: skip
 
 
@@ -60,7 +60,9 @@ def test_a_plan_has_every_key() -> None:
     document = documents.plan_document(plan_migrate(a_move_of(vm), move_request(), new_ids()))
 
     assert list(document) == PLAN_KEYS
-    assert list(document["checks"][0]) == ["code", "severity", "message", "hint", "object"]
+    assert list(document["checks"][0]) == [
+        "code", "severity", "message", "hint", "object", "fix", "fixed",
+    ]  # fmt: skip
     assert document["checks"][0]["object"] is None
     assert list(document["steps"][0]) == ["id", "title", "host", "bytes"]
     assert document["forecast"]["verdict"] == "maybe"

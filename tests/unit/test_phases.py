@@ -129,7 +129,7 @@ def test_what_keeps_its_definition_is_never_undefined() -> None:
 
 
 def test_shared_disks_make_no_volumes() -> None:
-    assert names("live, shared") == ["recheck", "move", "verify", "undefine"]
+    assert names("live, shared") == ["recheck", "prove", "move", "verify", "undefine"]
 
 
 def test_a_clone_goes_forward_once_it_is_defined_and_back_before() -> None:

@@ -263,7 +263,7 @@ def test_a_clones_binding_changes_with_what_it_stands_on(later: CloneFacts, word
     ("asked", "vm", "mode"),
     [
         (MigrateMode.AUTO, WEB.running(), "live"),
-        (MigrateMode.AUTO, WEB.in_state(VmState.PAUSED), "live"),
+        (MigrateMode.AUTO, WEB.in_state(VmState.PAUSED), "non-live"),
         (MigrateMode.AUTO, WEB, "offline"),
         (MigrateMode.AUTO, WEB.in_state(VmState.CRASHED), "offline"),
         (MigrateMode.LIVE, WEB.running(), "live"),

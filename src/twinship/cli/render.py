@@ -93,6 +93,10 @@ def print_plan(plan: Plan, output: str) -> None:
     for number, step in enumerate(plan.steps, 1):
         amount = f"  ({size(step.bytes)})" if step.bytes else ""
         click.echo(f"    {number:>2}. {visible(step.host)}: {visible(step.title)}{amount}")
+    if plan.diff:
+        click.echo("  Changed in the definition:")
+        for line in plan.diff.splitlines():
+            click.echo(f"    {_styled(visible(line), _DIFF_COLOURS.get(line[:1], ''))}")
     if plan.manifest is not None:
         print_manifest(plan.manifest)
     lasts = f", about {seconds(plan.estimate_s)}" if plan.estimate_s is not None else ""
@@ -106,6 +110,7 @@ def print_plan(plan: Plan, output: str) -> None:
             click.echo("    " + xml.xml.rstrip().replace("\n", "\n    "))
 
 
+_DIFF_COLOURS = {"-": "red", "+": "green", "@": "cyan"}
 _COLOURS = {Severity.BLOCK: "red", Severity.WARN: "yellow", Severity.UNKNOWN: "yellow"}
 
 
@@ -137,6 +142,11 @@ def print_checks(plan: Plan, *, err: bool = False) -> None:
     for check in plan.checks:
         word = _styled(f"{check.severity.value:<8}", _COLOURS.get(check.severity, ""))
         click.echo(f"    {word}{visible(check.message)}  [{check.code}]", err=err)
+        if check.cured and check.cure is not None:
+            click.echo(f"            fixed: {visible(check.cure.sentence)}", err=err)
+            continue
+        if check.cure is not None:
+            click.echo(f"            with --fix: {visible(check.cure.sentence)}", err=err)
         if check.hint:
             click.echo(f"            {visible(check.hint)}", err=err)
 

@@ -12,16 +12,25 @@ from twinship.model.vm import Disk
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Nic:
-    """A network interface: what it is joined to on the host (network, bridge, device)."""
+    """A network interface: what it is joined to on the host (network, bridge, device).
+
+    ``port_type`` is that of its virtual port (``openvswitch``), ``mtu`` 0 the network's own.
+    """
 
     mac: str
     kind: str
     source: str
+    portgroup: str = ""
+    port_type: str = ""
+    mtu: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DomainSummary:
-    """The parts of a domain XML that planning asks about."""
+    """The parts of a domain XML that planning asks about.
+
+    ``security_labels`` are model and type (``static``, ``dynamic``) of those a host may not know.
+    """
 
     name: str
     uuid: str
@@ -41,7 +50,7 @@ class DomainSummary:
     loader: str
     tpm: str
     tpm_version: str
-    security_labels: tuple[str, ...]
+    security_labels: tuple[tuple[str, str], ...]
     agent_channel: bool
     hugepages: bool
     fixed_ports: tuple[int, ...]
@@ -76,7 +85,7 @@ def summary(text: str) -> DomainSummary:
         arch=os_type.get("arch", "") if os_type is not None else "",
         machine=os_type.get("machine", "") if os_type is not None else "",
         emulator=text_of(root, "devices/emulator"),
-        memory_bytes=_memory(root),
+        memory_bytes=bytes_of(root.find("memory")),
         vcpus=int(text_of(root, "vcpu") or "1"),
         cpu_mode=cpu.get("mode", "custom") if cpu is not None else "",
         cpu_xml=etree.tostring(cpu, encoding="unicode") if cpu is not None else "",
@@ -90,7 +99,9 @@ def summary(text: str) -> DomainSummary:
         tpm=_tpm(root),
         tpm_version=_attribute(root, "devices/tpm/backend", "version"),
         security_labels=tuple(
-            label.get("model", "") for label in root.findall("seclabel[@type='static']")
+            (label.get("model", ""), label.get("type", ""))
+            for label in root.findall("seclabel")
+            if label.get("model", "none") not in ("none", "dac")
         ),
         agent_channel=root.find("devices/channel/target[@name='org.qemu.guest_agent.0']")
         is not None,
@@ -143,6 +154,9 @@ def _nic(element: etree._Element) -> Nic:
         mac=mac.get("address", "") if mac is not None else "",
         kind=element.get("type", ""),
         source=name,
+        portgroup=source.get("portgroup", "") if source is not None else "",
+        port_type=_attribute(element, "virtualport", "type"),
+        mtu=int(size) if (size := _attribute(element, "mtu", "size")).isdigit() else 0,
     )
 
 
@@ -173,8 +187,9 @@ def _tpm(root: etree._Element) -> str:
     return backend.get("type", "") if backend is not None else ""
 
 
-def _memory(root: etree._Element) -> int:
-    element = root.find("memory")
-    if element is None or not (element.text or "").strip().isdigit():
+def bytes_of(element: etree._Element | None, attribute: str = "") -> int:
+    """An amount of memory: the element's text or attribute, in its unit (KiB); 0 for none."""
+    if element is None:
         return 0
-    return int(element.text or "0") * _UNITS.get(element.get("unit", "KiB"), 1024)
+    text = (element.get(attribute, "") if attribute else element.text or "").strip()
+    return int(text) * _UNITS.get(element.get("unit", "KiB"), 1024) if text.isdigit() else 0

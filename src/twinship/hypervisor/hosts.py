@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import libvirt
 from lxml import etree
 
 from twinship.domxml.document import parse, text_of
+from twinship.domxml.read import bytes_of
 from twinship.hypervisor.connection import Connection
 from twinship.hypervisor.translate import doing, translated
-from twinship.model.host import HostFacts, Network, Pool
+from twinship.model.host import HostFacts, Network, NumaCell, Pool
 
 
 def facts(connection: Connection) -> HostFacts:
@@ -46,7 +48,22 @@ def facts(connection: Connection) -> HostFacts:
             networks=_networks(raw),
             interfaces=_interfaces(raw),
             privileged=raw.getURI().split("?")[0].endswith("/system"),
+            cpu_microcode=_attribute(capabilities, "host/cpu/microcode", "version"),
+            tsc_hz=int(_attribute(capabilities, _TSC, "frequency") or 0),
+            tsc_scaling=_attribute(capabilities, _TSC, "scaling") == "yes",
+            cells=tuple(_cell(cell) for cell in capabilities.iterfind("host/topology/cells/cell")),
         )
+
+
+_TSC = "host/cpu/counter[@name='tsc']"
+
+
+def _cell(cell: etree._Element) -> NumaCell:
+    return NumaCell(
+        number=int(cell.get("id", "0")),
+        memory_bytes=bytes_of(cell.find("memory")),
+        cpus=tuple(int(cpu.get("id", "0")) for cpu in cell.iterfind("cpus/cpu")),
+    )
 
 
 def pools(connection: Connection) -> tuple[Pool, ...]:
@@ -69,15 +86,16 @@ def pools(connection: Connection) -> tuple[Pool, ...]:
     return tuple(sorted(found, key=lambda pool: pool.name))
 
 
-def machine_problem(
+def capabilities_for(
     connection: Connection, *, emulator: str, arch: str, machine: str, domain_type: str
-) -> str:
-    """Why the host cannot run this machine type; empty when it can.
+) -> tuple[str, str]:
+    """What the host's QEMU offers such a machine (a ``<domainCapabilities>``), or why it cannot.
 
-    Source: virConnectGetDomainCapabilities fails for an emulator or machine it does not have.
+    One of the two is empty. Source: virConnectGetDomainCapabilities fails for an emulator or
+    machine it does not have.
     """
     try:
-        connection.raw.getDomainCapabilities(
+        text = connection.raw.getDomainCapabilities(
             emulator or None, arch or None, machine or None, domain_type or None, 0
         )
     except libvirt.libvirtError as error:
@@ -88,9 +106,9 @@ def machine_problem(
             libvirt.VIR_ERR_OPERATION_FAILED,
             libvirt.VIR_ERR_INTERNAL_ERROR,
         ):
-            return str(error.get_error_message())
+            return "", str(error.get_error_message())
         raise translated(error, f"ask {connection.name} for its machine types") from error
-    return ""
+    return str(text), ""
 
 
 def cpu_problem(
@@ -118,6 +136,35 @@ def cpu_problem(
     return "" if answer > libvirt.VIR_CPU_COMPARE_INCOMPATIBLE else "the CPU is incompatible"
 
 
+def baseline(
+    connection: Connection,
+    cpus: Sequence[str],
+    *,
+    emulator: str,
+    arch: str,
+    machine: str,
+    domain_type: str,
+) -> str:
+    """The best ``<cpu>`` that all of these hosts' CPUs can give a guest; empty for none.
+
+    Only features that may move are in it. Source: virConnectBaselineHypervisorCPU, since 4.4.0.
+    """
+    flags = libvirt.VIR_CONNECT_BASELINE_CPU_MIGRATABLE
+    try:
+        return str(
+            connection.raw.baselineHypervisorCPU(
+                emulator or None,
+                arch or None,
+                machine or None,
+                domain_type or None,
+                list(cpus),
+                flags,
+            )
+        ).strip()
+    except libvirt.libvirtError:
+        return ""  # CPUs of two makers have nothing in common
+
+
 def _guest_domains(capabilities: etree._Element, arch: str) -> list[etree._Element]:
     return [
         domain
@@ -138,6 +185,10 @@ def _networks(raw: Any) -> tuple[Network, ...]:
                 name=network.name(),
                 active=bool(network.isActive()),
                 bridge=bridge.get("name", "") if bridge is not None else "",
+                forward=_attribute(root, "forward", "mode")
+                or ("nat" if root.find("forward") is not None else "isolated"),
+                portgroups=tuple(group.get("name", "") for group in root.iterfind("portgroup")),
+                mtu=int(_attribute(root, "mtu", "size") or 0),
             )
         )
     return tuple(sorted(found, key=lambda network: network.name))
@@ -153,6 +204,11 @@ def _interfaces(raw: Any) -> tuple[str, ...]:
         raise
     found = {text_of(parse(device.XMLDesc(0)), "capability/interface") for device in devices}
     return tuple(sorted(found - {""}))
+
+
+def _attribute(root: etree._Element, path: str, name: str) -> str:
+    found = root.find(path)
+    return found.get(name, "") if found is not None else ""
 
 
 def _version(number: int) -> tuple[int, int, int]:

@@ -158,6 +158,17 @@ def job(connection: Connection, uuid: str) -> str:
         return _job(domain)
 
 
+def block_jobs(connection: Connection, uuid: str) -> tuple[str, ...]:
+    """The disks of a running VM with a block job under way (copy, commit, pull, backup)."""
+    domain = _need(connection, uuid)
+    found = []
+    with doing(f"read the block jobs of VM {uuid} on {connection.name}"):
+        for disk in domread.disks(domain.XMLDesc(0)):
+            if disk.device == "disk" and not disk.empty and domain.blockJobInfo(disk.target, 0):
+                found.append(disk.target)
+    return tuple(found)
+
+
 def state(connection: Connection, uuid: str) -> tuple[VmState, str, bool] | None:
     """State, reason of a pause, and whether it is persistent; None when there is no such VM."""
     domain = _lookup(connection, uuid)

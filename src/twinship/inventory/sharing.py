@@ -63,12 +63,15 @@ def compare(one: Connection, other: Connection) -> Sharing:
     )
 
 
-def _token_seen(one: Connection, pool: str, other: Connection) -> tuple[bool | None, str]:
+def new_token(pool: str) -> volumes.NewVolume:
+    """A small file that nobody else has, to be looked for from elsewhere."""
     name = f".twinship-token-{secrets.token_hex(8)}"
+    return volumes.NewVolume(pool=pool, name=name, format="raw", capacity_bytes=512)
+
+
+def _token_seen(one: Connection, pool: str, other: Connection) -> tuple[bool | None, str]:
     try:
-        path = volumes.create(
-            one, volumes.NewVolume(pool=pool, name=name, format="raw", capacity_bytes=512)
-        )
+        path = volumes.create(one, new_token(pool))
     except TwinshipError as error:
         return None, error.cause or error.message
     try:

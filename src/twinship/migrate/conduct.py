@@ -9,7 +9,7 @@ from twinship.domxml.lineage import with_bases
 from twinship.hypervisor import agent, jobs, vms
 from twinship.hypervisor.connection import Connection
 from twinship.migrate.meter import DiskMeter
-from twinship.migrate.plan import definition, travelling_xml
+from twinship.migrate.plan import definition, rewrites_of, travelling_xml
 from twinship.model.errors import TwinshipError
 from twinship.operations.job import Job
 from twinship.transfer.carrier import patience, watch_move
@@ -50,8 +50,8 @@ def move_live(
     before = agent.clock_lag(source, uuid, job.clock)
     order = jobs.MoveOrder(
         uri=spec["uri"],
-        xml=travelling_xml(vms.migratable_xml(source, uuid), copied),
-        persistent_xml=_arriving(source, uuid, copied) if persist else "",
+        xml=travelling_xml(vms.migratable_xml(source, uuid), copied, rewrites_of(spec)),
+        persistent_xml=_arriving(source, spec, copied) if persist else "",
         name=name,
         copy_disks=tuple(sorted(copied)),
         live=spec["mode"] == "live",
@@ -81,9 +81,9 @@ def move_live(
     )
 
 
-def _arriving(source: Connection, uuid: str, copied: frozenset[str]) -> str:
+def _arriving(source: Connection, spec: dict[str, Any], copied: frozenset[str]) -> str:
     """The definition that stays on the target; a copied disk is based on nothing any more."""
-    text = definition(vms.inactive_xml(source, uuid))
+    text = definition(vms.inactive_xml(source, spec["vm"]["uuid"]), rewrites_of(spec))
     return with_bases(text, ()) if copied else text
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from twinship.domxml.abilities import Abilities
+from twinship.domxml.needs import Needs
 from twinship.domxml.read import DomainSummary
-from twinship.model.host import HostFacts, HostRecord, data_address
+from twinship.model.host import HostFacts, HostRecord, HostTraits, data_address
 from twinship.model.vm import VmFacts, VmState
 
 
@@ -23,18 +25,29 @@ class TargetFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Clash:
+    """Something of the target that the VM would hold, and another VM there names too."""
+
+    what: str
+    name: str
+    running: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MigrateFacts:
     """The VM, both hosts, and how they fit.
 
-    ``files`` has an entry for every file of the VM's disks, by path. ``machine_problem`` and
-    ``cpu_problem`` are the target's own words, empty when it can; ``cpu_problem`` is "?" when it
-    cannot say.
+    ``files`` has an entry for every file of the VM's disks, by path. ``emulator_problem``,
+    ``machine_problem`` and ``cpu_problem`` are the target's own words, empty when it can;
+    ``cpu_problem`` is "?" when it cannot say. ``abilities`` is what its QEMU offers such a machine,
+    by the emulator it has. ``cpu_baseline`` is a ``<cpu>`` that both hosts can give, if asked for.
+    ``block_jobs`` are the disks with a job of QEMU's under way.
     """
 
     source: HostFacts
     target: HostFacts
+    source_record: HostRecord
     target_record: HostRecord
-    source_uri: str
     vm: VmFacts
     summary: DomainSummary
     inactive: DomainSummary | None
@@ -45,6 +58,14 @@ class MigrateFacts:
     files: Mapping[str, TargetFile]
     media: Mapping[str, bool]
     children: tuple[str, ...] = ()
+    needs: Needs = field(default_factory=Needs)
+    abilities: Abilities = field(default_factory=Abilities)
+    emulator_problem: str = ""
+    cpu_baseline: str = ""
+    source_traits: HostTraits = field(default_factory=HostTraits)
+    target_traits: HostTraits = field(default_factory=HostTraits)
+    clashes: tuple[Clash, ...] = ()
+    block_jobs: tuple[str, ...] = ()
 
     @property
     def address(self) -> str:

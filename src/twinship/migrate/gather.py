@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from twinship.domxml import read as domread
+from twinship.domxml.needs import needs
 from twinship.hypervisor import hosts, vms, volumes
 from twinship.hypervisor.connection import Connection
 from twinship.inventory.lineage import children
+from twinship.migrate import fitting
 from twinship.migrate.facts import MigrateFacts, TargetFile
 from twinship.model.vm import VmFacts
 
@@ -14,30 +16,22 @@ def gather(source: Connection, target: Connection, uuid: str) -> MigrateFacts:
     """All facts for moving the VM ``uuid`` from one host to the other."""
     vm = vms.facts(source, uuid)
     summary = domread.summary(vm.live_xml or vm.inactive_xml)
-    machine = {
-        "emulator": summary.emulator,
-        "arch": summary.arch,
-        "machine": summary.machine,
-        "domain_type": summary.domain_type,
-    }
-    problem = hosts.machine_problem(target, **machine)
-    cpu = ""
-    if vm.live_xml and summary.cpu_xml and not problem:
-        cpu = hosts.cpu_problem(target, cpu_xml=summary.cpu_xml, **machine)
+    asked = needs(vm.live_xml or vm.inactive_xml)
+    fit = fitting.fit(source, target, vm, summary)
     there = vms.state(target, uuid)
     named = vms.find_by_name(target, vm.vm.name)
     return MigrateFacts(
         source=hosts.facts(source),
         target=hosts.facts(target),
+        source_record=source.record,
         target_record=target.record,
-        source_uri=source.record.uri,
         vm=vm,
         summary=summary,
         inactive=domread.summary(vm.inactive_xml) if vm.inactive_xml else None,
         uuid_on_target=there[0] if there is not None else None,
         name_on_target=named[0] if named is not None and named[0] != uuid else "",
-        machine_problem=problem,
-        cpu_problem=cpu,
+        machine_problem=fit.machine_problem,
+        cpu_problem=fit.cpu_problem,
         files=_files(source, target, vm),
         media={
             disk.path: volumes.find(target, disk.path) is not None
@@ -45,6 +39,14 @@ def gather(source: Connection, target: Connection, uuid: str) -> MigrateFacts:
             if disk.source_type == "file" and disk.readonly and disk.path
         },
         children=tuple(child.name for child in children(source, vm)),
+        needs=asked,
+        abilities=fit.abilities,
+        emulator_problem=fit.emulator_problem,
+        cpu_baseline=fit.cpu_baseline,
+        source_traits=fitting.source_traits(source, summary),
+        target_traits=fitting.target_traits(target, summary, asked, fit),
+        clashes=fitting.clashes(target, vm),
+        block_jobs=vms.block_jobs(source, uuid) if vm.live_xml else (),
     )
 
 

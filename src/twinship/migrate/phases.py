@@ -10,7 +10,7 @@ from twinship.hypervisor import jobs, vms, volumes
 from twinship.inventory.lineage import carried
 from twinship.migrate.conduct import move_live
 from twinship.migrate.observe import observe
-from twinship.migrate.plan import definition, marked_away
+from twinship.migrate.plan import definition, marked_away, rewrites_of
 from twinship.migrate.reconcile import Deed, Side, reconcile_move
 from twinship.model.errors import HostUnreachable, TwinshipError
 from twinship.operations.job import Job
@@ -228,7 +228,8 @@ class Define:
         if vms.state(target, uuid) is None:
             job.raise_if_cancelled()
             source = self.hosts.connection(self.spec["source"])
-            vms.define(target, carried(target, definition(vms.inactive_xml(source, uuid))))
+            text = definition(vms.inactive_xml(source, uuid), rewrites_of(self.spec))
+            vms.define(target, carried(target, text))
         job.no_way_back()
         return {}
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from twinship.domxml.refit import Rewrite, refitted, rewrite_from
 from twinship.domxml.rewrite import (
     redacted,
     with_mark,
@@ -15,6 +16,7 @@ from twinship.domxml.rewrite import (
 )
 from twinship.migrate.checks import TABLE
 from twinship.migrate.checks.case import MigrateCase, Way
+from twinship.migrate.cures import cured, difference
 from twinship.migrate.facts import MigrateFacts
 from twinship.model.host import migration_uri
 from twinship.model.plan import Forecast, Plan, PlannedXml, Step
@@ -33,23 +35,22 @@ def plan_migrate(facts: MigrateFacts, request: MigrateRequest, ids: NewIds) -> P
     ways = tuple((disk, _way(facts, request, disk)) for disk in facts.vm.disks)
     case = MigrateCase(facts=facts, request=request, mode=mode, ways=ways)
     spec = _spec(case, ids)
+    checks, rewrites = cured(case, TABLE.run(case))
+    spec["rewrites"] = [rewrite.as_dict() for rewrite in rewrites]
     vm = facts.vm.vm
     target = facts.target.name
+    before = redacted(definition(facts.vm.xml))
+    after = redacted(definition(facts.vm.xml, rewrites))
     layers = [layer for disk in spec["disks"] for layer in disk["layers"]]
     return Plan(
         kind="migrate",
         title=f"move {vm.label} to {target} ({mode.value})",
-        checks=TABLE.run(case),
+        checks=checks,
         steps=tuple(_steps(case, spec)),
         estimate_s=None,
         forecast=_forecast(case),
-        domain_xml=(
-            PlannedXml(
-                name=vm.name,
-                host=target,
-                xml=redacted(definition(facts.vm.inactive_xml or facts.vm.live_xml)),
-            ),
-        ),
+        diff=difference(before, after, vm.label, f"{target}/{vm.name}"),
+        domain_xml=(PlannedXml(name=vm.name, host=target, xml=after),),
         resources=(
             f"vm/{vm.uuid}",
             f"name/{target}/{vm.name}",
@@ -64,18 +65,30 @@ def plan_migrate(facts: MigrateFacts, request: MigrateRequest, ids: NewIds) -> P
 def asked_for(spec: Mapping[str, Any]) -> MigrateRequest:
     """The request a spec was made of."""
     asked = dict(spec["request"])
-    asked.update(mode=MigrateMode(asked["mode"]), storage=StorageWay(asked["storage"]))
+    asked.update(
+        mode=MigrateMode(asked["mode"]),
+        storage=StorageWay(asked["storage"]),
+        maps=tuple((old, new) for old, new in asked.get("maps", ())),
+    )
     return MigrateRequest(**asked)
 
 
-def definition(source_xml: str) -> str:
+def definition(source_xml: str, rewrites: Iterable[Rewrite] = ()) -> str:
     """The definition on the target: the source's, without our note that the VM is away."""
-    return without_mark(source_xml, "away")
+    return refitted(without_mark(source_xml, "away"), rewrites)
 
 
-def travelling_xml(migratable_xml: str, copied: frozenset[str]) -> str:
+def rewrites_of(spec: Mapping[str, Any]) -> tuple[Rewrite, ...]:
+    """What a spec changes in the definition."""
+    return tuple(rewrite_from(one) for one in spec.get("rewrites", ()))
+
+
+def travelling_xml(
+    migratable_xml: str, copied: frozenset[str], rewrites: Iterable[Rewrite] = ()
+) -> str:
     """What the target's QEMU is started as for a live move: copies arrive thin and flat."""
-    return with_sparse_targets(without_chains(definition(migratable_xml), copied), copied)
+    text = definition(migratable_xml, rewrites)
+    return with_sparse_targets(without_chains(text, copied), copied)
 
 
 def marked_away(source_xml: str, target: str, at: str) -> str:
@@ -86,7 +99,10 @@ def marked_away(source_xml: str, target: str, at: str) -> str:
 def _mode(facts: MigrateFacts, request: MigrateRequest) -> MigrateMode:
     if request.mode is not MigrateMode.AUTO:
         return request.mode
-    return MigrateMode.LIVE if facts.vm.vm.state.active else MigrateMode.OFFLINE
+    state = facts.vm.vm.state
+    if state is VmState.PAUSED:
+        return MigrateMode.NON_LIVE
+    return MigrateMode.LIVE if state.active else MigrateMode.OFFLINE
 
 
 def _way(facts: MigrateFacts, request: MigrateRequest, disk: Disk) -> Way:
@@ -135,6 +151,8 @@ def _spec(case: MigrateCase, ids: NewIds) -> dict[str, Any]:
         "request": {
             "vm": f"{facts.source.name}/{facts.vm.vm.uuid}",
             "target": request.target,
+            "fix": request.fix,
+            "maps": [list(pair) for pair in request.maps],
             "mode": request.mode.value,
             "storage": request.storage.value,
             "stay_defined": request.stay_defined,

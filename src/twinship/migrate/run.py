@@ -10,6 +10,7 @@ from typing import Any
 from twinship.hypervisor import volumes
 from twinship.migrate.observe import Sides, observe
 from twinship.migrate.phases import Carry, Define, MarkAway, Move, UndefineSource, Verify
+from twinship.migrate.proving import ProveShared
 from twinship.migrate.reconcile import reconcile_move
 from twinship.operations.job import Job
 from twinship.operations.verb import Decision, Phase, Verdict
@@ -34,6 +35,8 @@ class MigrateVerb:
     def phases(self, spec: dict[str, Any]) -> Sequence[Phase]:
         """The phases for this spec."""
         phases: list[Phase] = [Recheck(spec=spec, replan=self.replan)]
+        if spec["shared_files"]:
+            phases.append(ProveShared(hosts=self.hosts, spec=spec))
         phases += [
             _volume(self.hosts, spec, layer) for disk in spec["disks"] for layer in disk["layers"]
         ]

@@ -33,6 +33,7 @@ def plan_document(plan: Plan) -> Document:
         "estimate_s": plan.estimate_s,
         "forecast": dataclasses.asdict(plan.forecast) if plan.forecast else None,
         "domain_xml": [dataclasses.asdict(xml) for xml in plan.domain_xml],
+        "diff": plan.diff or None,
         "manifest": dict(plan.manifest) if plan.manifest is not None else None,
     }
 
@@ -66,6 +67,8 @@ def finding_document(finding: Finding) -> Document:
         "message": finding.message,
         "hint": finding.hint or None,
         "object": finding.object or None,
+        "fix": finding.cure.sentence if finding.cure is not None else None,
+        "fixed": finding.cured,
     }
 
 

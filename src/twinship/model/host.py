@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
@@ -58,11 +59,23 @@ class Pool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
-    """A virtual network of a host."""
+    """A virtual network of a host. ``forward`` is its mode, ``isolated`` for none."""
 
     name: str
     active: bool
     bridge: str = ""
+    forward: str = ""
+    portgroups: tuple[str, ...] = ()
+    mtu: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NumaCell:
+    """A NUMA node of a host: its memory and the numbers of its CPUs."""
+
+    number: int
+    memory_bytes: int
+    cpus: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +99,10 @@ class HostFacts:
     networks: tuple[Network, ...]
     interfaces: tuple[str, ...]
     privileged: bool
+    cpu_microcode: str = ""
+    tsc_hz: int = 0
+    tsc_scaling: bool = False
+    cells: tuple[NumaCell, ...] = ()
 
     def pool_at(self, directory: str) -> Pool | None:
         """The pool whose directory this is, active or not."""
@@ -95,6 +112,24 @@ class HostFacts:
     def network(self, name: str) -> Network | None:
         """The virtual network of that name."""
         return next((net for net in self.networks if net.name == name), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostTraits:
+    """What is asked of a host only where a VM needs it; None: the host cannot tell.
+
+    ``bios`` is vendor, version and date of its firmware. ``links`` is network device to MTU (0: not
+    told). ``devices`` are PCI addresses, ``vendor:product`` of USB devices and UUIDs of mediated
+    devices. ``free_pages`` is free bytes by page size. ``machines`` are the machine types of one
+    architecture.
+    """
+
+    bios: str | None = None
+    links: Mapping[str, int] | None = None
+    devices: frozenset[str] | None = None
+    filters: frozenset[str] | None = None
+    free_pages: Mapping[int, int] | None = None
+    machines: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

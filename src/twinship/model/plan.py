@@ -17,15 +17,39 @@ class Severity(StrEnum):
     INFO = "info"
 
 
+@dataclass(frozen=True, slots=True)
+class Cure:
+    """A rewrite of the VM's definition that mends what a check found: done when asked for.
+
+    ``sentence`` says what it does. ``kind``, ``old`` and ``new`` are a row of the rewrites
+    (:mod:`twinship.domxml.refit`). ``harmless``: nobody would mind; it is done without being asked.
+    """
+
+    sentence: str
+    kind: str
+    old: str
+    new: str
+    harmless: bool = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What one check found: a sentence, its cure, and what it is about (``vm/db-1/disk/vda``)."""
+    """What one check found: a sentence, a hint, and what it is about (``vm/db-1/disk/vda``).
+
+    ``cure`` is what the plan itself can do about it; ``cured``: it will.
+    """
 
     code: str
     severity: Severity
     message: str
     hint: str = ""
     object: str = ""
+    cure: Cure | None = None
+    cured: bool = False
+
+    def mended(self) -> Finding:
+        """The finding with its cure taken: a thing to know, not an obstacle."""
+        return replace(self, severity=Severity.INFO, cured=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +90,7 @@ class Plan:
     (``in/kvm02``) it takes one each while it works. ``binding`` holds the facts the plan depends
     on, each under a name a person understands; :func:`twinship.planning.binding.changed` compares
     two of them. ``manifest``: of a seal, every path that goes or is changed, as a document.
+    ``diff``: what cures change in the definition, as a unified diff.
     """
 
     kind: str
@@ -74,6 +99,7 @@ class Plan:
     steps: tuple[Step, ...]
     estimate_s: float | None
     forecast: Forecast | None = None
+    diff: str = ""
     domain_xml: tuple[PlannedXml, ...] = ()
     manifest: Mapping[str, Any] | None = None
     resources: tuple[str, ...] = ()

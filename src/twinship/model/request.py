@@ -171,10 +171,16 @@ class TemplateRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MigrateRequest:
-    """``twinship migrate``. ``max_pause_s`` None leaves QEMU's own limit (0.3 s)."""
+    """``twinship migrate``. ``max_pause_s`` None leaves QEMU's own limit (0.3 s).
+
+    ``fix``: what a rewrite of the definition can mend is mended. ``maps``: what is called one thing
+    at the source, another on the target: networks, bridges, directories of disks.
+    """
 
     vm: str
     target: str
+    fix: bool = False
+    maps: tuple[tuple[str, str], ...] = ()
     mode: MigrateMode = MigrateMode.AUTO
     storage: StorageWay = StorageWay.AUTO
     stay_defined: bool = False

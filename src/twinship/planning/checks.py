@@ -10,19 +10,23 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from twinship.model.plan import Finding, Severity
+from twinship.model.plan import Cure, Finding, Severity
 
 F = TypeVar("F")
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What a row found. ``severity`` overrides the row's own (``unknown``: it cannot be seen)."""
+    """What a row found. ``severity`` overrides the row's own (``unknown``: it cannot be seen).
+
+    ``cure``: the rewrite of the definition that mends it, if there is one.
+    """
 
     message: str
     hint: str = ""
     object: str = ""
     severity: Severity | None = None
+    cure: Cure | None = None
 
 
 Answer = Problem | Iterable[Problem] | None
@@ -81,6 +85,7 @@ class CheckTable(Generic[F]):
                 message=problem.message,
                 hint=problem.hint,
                 object=problem.object,
+                cure=problem.cure,
             )
             for row in self.rows
             for problem in _listed(row.ask(facts))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from twinship.migrate.checks import compute, network, state, storage
+from twinship.migrate.checks import compute, cpu, devices, network, state, storage
 from twinship.migrate.checks.case import MigrateCase
 from twinship.planning.checks import CheckTable
 
 TABLE: CheckTable[MigrateCase] = CheckTable()
-TABLE.join(state.ROWS, compute.ROWS, storage.ROWS, network.ROWS)
+TABLE.join(state.ROWS, compute.ROWS, cpu.ROWS, devices.ROWS, storage.ROWS, network.ROWS)
 
 __all__ = ["TABLE", "MigrateCase"]

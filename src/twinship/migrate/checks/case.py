@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from twinship.domxml.read import Nic
+from twinship.domxml.refit import Refit
 from twinship.migrate.facts import MigrateFacts
+from twinship.model.plan import Cure
 from twinship.model.request import MigrateMode, MigrateRequest
 from twinship.model.vm import Disk
 
@@ -41,3 +44,17 @@ class MigrateCase:
     def vm_object(self) -> str:
         """How findings name the VM."""
         return f"vm/{self.facts.vm.vm.name}"
+
+    def joined(self, nic: Nic) -> str:
+        """What an interface is joined to on the target: its own name, or the one ``--map`` says."""
+        return dict(self.request.maps).get(nic.source, nic.source)
+
+    def maps(self) -> tuple[Cure, ...]:
+        """``--map`` of networks and bridges, as rewrites."""
+        cures = []
+        for old, new in self.request.maps:
+            network = self.facts.target.network(new) is not None
+            kind = Refit.NETWORK if network else Refit.BRIDGE
+            if any(nic.source == old for nic in self.facts.summary.nics):
+                cures.append(Cure(f"{old} is {new} there", kind.value, old, new))
+        return tuple(cures)

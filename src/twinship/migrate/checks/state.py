@@ -188,3 +188,30 @@ def system_connections(case: MigrateCase) -> Problem | None:
         "a session connection is involved; moves from or to one are unreliable",
         hint="use the system connection (qemu:///system)",
     )
+
+
+@ROWS.row("VM_BLOCK_JOB")
+def no_block_job(case: MigrateCase) -> Problem | None:
+    """A disk with a job of QEMU's (copy, commit, pull, backup) keeps a running VM where it is."""
+    if not case.live or not case.facts.block_jobs:
+        return None
+    return Problem(
+        f"a block job is under way on {', '.join(case.facts.block_jobs)}",
+        hint=f"wait for it: virsh blockjob {case.facts.vm.vm.name} {case.facts.block_jobs[0]}",
+        object=case.vm_object,
+    )
+
+
+@ROWS.row("MIGRATE_MODE", Severity.INFO)
+def mode_is_told(case: MigrateCase) -> Problem | None:
+    """Without ``--mode`` the VM's state decides how it moves."""
+    if case.request.mode is not MigrateMode.AUTO:
+        return None
+    return Problem(f"{case.mode.value}: {_WHY_MODE[case.mode]}", object=case.vm_object)
+
+
+_WHY_MODE = {
+    MigrateMode.LIVE: "the VM runs, and goes on running while it moves",
+    MigrateMode.NON_LIVE: "the VM is paused: nothing of it has to go on meanwhile",
+    MigrateMode.OFFLINE: "the VM is shut off: its definition and its disks move",
+}

@@ -68,6 +68,22 @@ def shared_cache_is_safe(case: MigrateCase) -> Iterator[Problem]:
             )
 
 
+@ROWS.row("STORAGE_CHECK_PASSED", Severity.WARN)
+def libvirt_is_overruled(case: MigrateCase) -> Iterator[Problem]:
+    """libvirt judges by a filesystem's type whether it is shared, and calls many that are unsafe.
+
+    A file proved to be one on both hosts (a token made by one is seen by the other) is moved with
+    that check passed (``VIR_MIGRATE_UNSAFE``).
+    """
+    for disk, way in case.ways:
+        if case.live and way is Way.SHARED and disk.source_type == "file" and not disk.readonly:
+            yield Problem(
+                f"disk {disk.target} ({disk.path}) is taken for one file on both hosts; this is "
+                "proved by a token before the move, and libvirt's own check is passed over",
+                object=f"{case.vm_object}/disk/{disk.target}",
+            )
+
+
 @ROWS.row("DISK_NOT_MOVABLE")
 def disks_can_move(case: MigrateCase) -> Iterator[Problem]:
     """Local block devices and volumes by name cannot be copied yet; network disks need not be."""
