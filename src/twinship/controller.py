@@ -37,7 +37,7 @@ from twinship.lifecycle.boot import wait_boot
 from twinship.lifecycle.gather import delete_case, start_case
 from twinship.lifecycle.plan import plan_delete, plan_start, plan_stop
 from twinship.model.diagnosis import Diagnosis
-from twinship.model.errors import Busy, NotFound, UsageError
+from twinship.model.errors import Busy, HypervisorError, NotFound, UsageError
 from twinship.model.host import HostRecord, HostStatus
 from twinship.model.operation import Operation
 from twinship.model.plan import Plan
@@ -58,6 +58,7 @@ from twinship.workshop import Workshop
 
 if TYPE_CHECKING:
     from twinship.inventory.sharing import Sharing
+    from twinship.migrate.ranking import Candidate
 
 HISTORY = 40
 """How many past operations are looked at for how long a clone will take."""
@@ -379,12 +380,40 @@ class Controller(Ledger, Workshop):
         )
         return plan_migrate(facts, request, new_ids(0))
 
+    def migrate_targets(
+        self, request: MigrateRequest, targets: Sequence[str]
+    ) -> tuple[Candidate, ...]:
+        """What moving to each of these hosts would be, the best first, with the reasons."""
+        from twinship.migrate.ranking import Candidate, ranked
+
+        vm = self.inventory.find(request.vm)
+        request = replace(request, vm=f"{vm.host}/{vm.uuid}")
+        found = []
+        for name in dict.fromkeys(targets):
+            record = self.inventory.record(name)
+            try:
+                there = hosts.facts(self.inventory.connection(record.name))
+                plan = self.migrate_plan(replace(request, target=name))
+            except HypervisorError as error:
+                found.append(Candidate(host=name, error=error.cause or error.message))
+                continue
+            found.append(Candidate(host=name, plan=plan, facts=there, memory_bytes=vm.memory_bytes))
+        return ranked(found)
+
     def migrate(
-        self, request: MigrateRequest, *, wait: bool = True, watch: Watch | None = None
+        self,
+        request: MigrateRequest,
+        *,
+        wait: bool = True,
+        watch: Watch | None = None,
+        waived: frozenset[str] = frozenset(),
     ) -> Operation:
-        """Moves a VM to another host. Raises :class:`CheckBlocked` when a check blocks."""
+        """Moves a VM to another host. Raises :class:`CheckBlocked` when a check blocks.
+
+        ``waived``: codes of checks that shall only warn.
+        """
         self._begin()
-        return self._runner.run(self.migrate_plan(request), watch, wait=wait)
+        return self._runner.run(self.migrate_plan(request).lenient(waived), watch, wait=wait)
 
     # What is nobody's
 

@@ -122,6 +122,8 @@ class World:
         extra: str = "",
         paths: tuple[str, ...] = (),
         disks_at: tuple[tuple[str, str], ...] = (),
+        machine: str = "pc",
+        uefi: bool = False,
     ) -> str:
         """Defines a VM without an operating system over new disks; returns its UUID.
 
@@ -142,9 +144,12 @@ class World:
             "</disk>"
             for number, (path, form) in enumerate(shown)
         )
+        firmware = " firmware='efi'" if uefi else ""
+        memory = 128 if uefi else 32
         xml = (
-            f"<domain type='qemu'><name>{escape(name)}</name><memory unit='MiB'>32</memory>"
-            "<vcpu>1</vcpu><os><type arch='x86_64' machine='pc'>hvm</type></os><devices>"
+            f"<domain type='qemu'><name>{escape(name)}</name><memory unit='MiB'>{memory}</memory>"
+            f"<vcpu>1</vcpu><os{firmware}><type arch='x86_64' machine='{machine}'>hvm</type></os>"
+            "<features><acpi/></features><devices>"
             f"<controller type='usb' model='none'/>{elements}{extra}"
             "<memballoon model='none'/></devices></domain>"
         )
@@ -211,14 +216,19 @@ class World:
             if host.daemon_state() is not DaemonState.RUNNING:
                 host.daemon(DaemonAction.START)
 
-    def clean(self) -> None:
-        """Both hosts as new: no VM, no file."""
+    def clean_vms(self) -> None:
+        """No VM on either host; files stay."""
         for host in (self.one, self.two):
             for name, state in self.vms(host).items():
                 if state != "shut off":
                     host.run(["virsh", "-q", "destroy", "--domain", name], check=False)
-                undefine = ["virsh", "-q", "undefine", "--keep-nvram", "--snapshots-metadata"]
+                undefine = ["virsh", "-q", "undefine", "--nvram", "--tpm", "--snapshots-metadata"]
                 host.run([*undefine, "--domain", name], check=False)
+
+    def clean(self) -> None:
+        """Both hosts as new: no VM, no file."""
+        self.clean_vms()
+        for host in (self.one, self.two):
             for pool in self.pools(host) - {"default"}:
                 host.run(["virsh", "-q", "pool-destroy", pool], check=False)
                 host.run(["virsh", "-q", "pool-undefine", pool], check=False)

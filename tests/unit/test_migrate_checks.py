@@ -36,6 +36,7 @@ LIVE = OFF.running()
 PASSTHROUGH = "<cpu mode='host-passthrough'/>"
 PCI = "<hostdev type='pci'/>"
 SHARED_FOLDER = "<filesystem type='mount'/>"
+VIRTIOFS = "<filesystem type='mount'><driver type='virtiofs'/></filesystem>"
 SELINUX = "<seclabel type='static' model='selinux'/>"
 APPARMOR = "<seclabel type='dynamic' model='apparmor' relabel='yes'/>"
 MIB = 1024**2
@@ -463,6 +464,7 @@ CASES: dict[str, tuple[Speaks, ...]] = {
             silent_changes={"block_jobs": ("vda",)},
         ),
     ),
+    "VM_AUTODESTROY": (Speaks(UNKNOWN, "transient", vm=LIVE.transient()),),
     "MIGRATE_MODE": (
         Speaks(INFO, "live: the VM runs", silent_request=move_request(mode=MigrateMode.LIVE)),
         Speaks(
@@ -479,8 +481,15 @@ CASES: dict[str, tuple[Speaks, ...]] = {
         ),
     ),
     "VM_TIED_TO_HOST": (
-        Speaks(BLOCK, "filesystem", vm=LIVE.with_device(SHARED_FOLDER)),
-        Speaks(WARN, "filesystem", vm=OFF.with_device(SHARED_FOLDER)),
+        Speaks(BLOCK, "virtiofs", vm=LIVE.with_device(VIRTIOFS)),
+        Speaks(WARN, "virtiofs", vm=OFF.with_device(VIRTIOFS)),
+        Speaks(WARN, "9p", vm=LIVE.with_device(SHARED_FOLDER)),
+        Speaks(
+            BLOCK,
+            "shmem",
+            vm=LIVE.with_device("<shmem name='a'/>"),
+            silent_vm=LIVE.with_device("<shmem name='a' role='master'/>"),
+        ),
     ),
     "TPM_STATE": (
         Speaks(

@@ -6,7 +6,7 @@ import click
 
 from twinship.cli.completion import complete_host
 from twinship.cli.quantities import size
-from twinship.cli.render import output_option, print_document, print_table
+from twinship.cli.render import output_option, print_document, print_table, visible
 from twinship.cli.session import Session
 from twinship.model.documents import host_document, listing
 from twinship.model.errors import UsageError
@@ -121,8 +121,9 @@ def _check_pair(session: Session, name: str, other: str, output: str) -> None:
         ]
         print_table(["DIRECTORY", "POOL", f"{name} AND {other}", ""], rows)
         click.echo(f"networks on both: {', '.join(sharing.networks) or 'none'}")
-        for sentence in sharing.missing:
-            click.echo(f"missing: {sentence}")
+        for word, sentences in (("missing", sharing.missing), ("note", sharing.notes)):
+            for sentence in sentences:
+                click.echo(f"{word}: {visible(sentence)}")
     if sharing.missing:
         click.get_current_context().exit(5)
 

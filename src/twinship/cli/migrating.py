@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import click
 
+from twinship.cli.choosing import choose
 from twinship.cli.completion import complete_host, complete_vm
 from twinship.cli.outcome import accepted, finish, progress
 from twinship.cli.quantities import Duration, seconds, size
 from twinship.cli.render import output_option, print_plan, visible
 from twinship.cli.session import Session
 from twinship.cli.verbs import bandwidth_option, dry_run_option, wait_option
+from twinship.model.errors import UsageError
 from twinship.model.operation import Operation
 from twinship.model.request import MigrateMode, MigrateRequest, StorageWay
 
@@ -20,9 +22,9 @@ from twinship.model.request import MigrateMode, MigrateRequest, StorageWay
     "--to",
     "target",
     required=True,
-    metavar="HOST",
+    metavar="HOST[,HOST...]",
     shell_complete=complete_host,
-    help="Where it shall be.",
+    help="Where it shall be; of several the best.",
 )
 @click.option(
     "--mode",
@@ -39,6 +41,14 @@ from twinship.model.request import MigrateMode, MigrateRequest, StorageWay
     show_default=True,
     help="auto: a disk both hosts see stays, any other is copied.",
 )
+@click.option("--fix", is_flag=True, help="Mend what a rewrite of its definition can mend.")
+@click.option(
+    "--map",
+    "maps",
+    multiple=True,
+    metavar="OLD=NEW",
+    help="A network, bridge or directory of disks is called NEW on the target.",
+)
 @click.option("--stay-defined", is_flag=True, help="Its definition stays at the source, too.")
 @click.option("--temporary", is_flag=True, help="On the target only as long as it runs.")
 @click.option("--verify", is_flag=True, help="Offline: compare the content of both ends.")
@@ -54,6 +64,8 @@ def migrate(
     mode: str,
     max_pause: float | None,
     storage: str,
+    fix: bool,
+    maps: tuple[str, ...],
     stay_defined: bool,
     temporary: bool,
     verify: bool,
@@ -71,6 +83,8 @@ def migrate(
     Examples:
       twinship migrate web --to kvm02
       twinship migrate web --to kvm02 --dry-run       what stands in the way
+      twinship migrate web --to kvm02,kvm03 --dry-run     which of them is better, and why
+      twinship migrate web --to kvm02 --fix --map br0=br1
       twinship migrate db --to kvm02 --max-pause 500ms --bandwidth 200MB/s
     """
     session: Session = ctx.obj
@@ -79,12 +93,19 @@ def migrate(
         target=target,
         mode=MigrateMode(mode),
         storage=StorageWay(storage),
+        fix=fix,
+        maps=tuple(_pair(text) for text in maps),
         stay_defined=stay_defined,
         temporary=temporary,
         max_pause_s=max_pause,
         rate=bandwidth or 0,
         verify=verify,
     )
+    targets = [name for name in target.split(",") if name]
+    if not targets:
+        raise UsageError("--to names no host", hint="--to kvm02")
+    if len(targets) > 1:
+        request = choose(ctx, request, targets, dry_run=dry_run, output=output)
     if dry_run:
         plan = session.controller.migrate_plan(request)
         print_plan(plan, output)
@@ -98,6 +119,13 @@ def migrate(
         accepted(op, output)
         return
     finish(ctx, op, output, _told_move)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    old, equals, new = text.partition("=")
+    if not (old and equals and new):
+        raise UsageError(f"{text[:80]!r} maps nothing", hint="--map br0=br1")
+    return old, new
 
 
 def _told_move(op: Operation) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lxml import etree
@@ -29,6 +30,7 @@ class Nic:
 class DomainSummary:
     """The parts of a domain XML that planning asks about.
 
+    ``tied`` is what a running VM cannot take along, each with whether that is certain.
     ``security_labels`` are model and type (``static``, ``dynamic``) of those a host may not know.
     """
 
@@ -44,7 +46,7 @@ class DomainSummary:
     cpu_xml: str
     nics: tuple[Nic, ...]
     hostdevs: tuple[str, ...]
-    tied: tuple[str, ...]
+    tied: tuple[tuple[str, bool], ...]
     nvram: str
     nvram_template: str
     loader: str
@@ -60,16 +62,18 @@ _UNITS = {"b": 1, "bytes": 1, "KB": 10**3, "k": 1024, "KiB": 1024, "MB": 10**6, 
 _UNITS |= {"MiB": 1024**2, "GB": 10**9, "G": 1024**3, "GiB": 1024**3, "TB": 10**12}
 _UNITS |= {"T": 1024**4, "TiB": 1024**4}
 
-# What a VM cannot take with it while it runs: path in the XML, and the words for it.
-# Source: reference facts on libvirt 9.0 (qemuMigrationSrcIsAllowed).
+# What a VM cannot take with it while it runs: path in the XML, the words for it, and whether it is
+# refused for certain. Source: libvirt's qemuMigrationSrcIsAllowed (9.0 to 11); of the others QEMU
+# itself says when it is asked (9p while it is mounted, vDPA by its device).
 _TIED = (
-    ("devices/filesystem", "a shared directory (filesystem)"),
-    ("devices/shmem[@role='peer']", "shared memory with role peer"),
-    ("devices/interface[@type='vhostuser']", "a vhost-user interface"),
-    ("devices/interface[@type='vdpa']", "a vDPA interface"),
-    ("devices/interface[@type='user']", "a user-mode (slirp) interface"),
-    ("devices/disk/transient", "a transient disk"),
-    ("launchSecurity", "launch security (SEV, TDX)"),
+    ("devices/filesystem/driver[@type='virtiofs']", "a virtiofs directory", True),
+    ("devices/shmem", "shared memory (shmem)", True),
+    ("devices/disk/transient", "a transient disk", True),
+    ("launchSecurity", "launch security (SEV, TDX)", True),
+    ("devices/filesystem", "a directory of its host (9p), which must not be mounted", False),
+    ("devices/interface[@type='vhostuser']", "a vhost-user interface, whose switch", False),
+    ("devices/interface[@type='vdpa']", "a vDPA interface, whose device", False),
+    ("devices/interface[@type='user']", "a user-mode interface, whose connections end", False),
 )
 
 
@@ -92,7 +96,7 @@ def summary(text: str) -> DomainSummary:
         nics=tuple(_nic(nic) for nic in root.findall("devices/interface")),
         hostdevs=tuple(_hostdev(dev) for dev in root.findall("devices/hostdev"))
         + tuple("SR-IOV interface" for _ in root.findall("devices/interface[@type='hostdev']")),
-        tied=tuple(words for path, words in _TIED if root.find(path) is not None),
+        tied=tuple(_tied(root)),
         nvram=_nvram(root),
         nvram_template=_attribute(root, "os/nvram", "template"),
         loader=text_of(root, "os/loader"),
@@ -146,13 +150,15 @@ def _disk(element: etree._Element) -> Disk:
 
 
 def _nic(element: etree._Element) -> Nic:
+    """A running VM's interface to a network over a bridge shows as one to that bridge."""
     source, mac = element.find("source"), element.find("mac")
-    name = ""
+    name, kind = "", element.get("type", "")
     if source is not None:
         name = source.get("network") or source.get("bridge") or source.get("dev") or ""
+        kind = "network" if source.get("network") else kind
     return Nic(
         mac=mac.get("address", "") if mac is not None else "",
-        kind=element.get("type", ""),
+        kind=kind,
         source=name,
         portgroup=source.get("portgroup", "") if source is not None else "",
         port_type=_attribute(element, "virtualport", "type"),
@@ -170,6 +176,17 @@ def _hostdev(element: etree._Element) -> str:
 def _attribute(root: etree._Element, path: str, name: str) -> str:
     found = root.find(path)
     return found.get(name, "") if found is not None else ""
+
+
+def _tied(root: etree._Element) -> Iterator[tuple[str, bool]]:
+    seen: list[etree._Element] = []
+    for path, words, certain in _TIED:
+        for element in root.iterfind(path):
+            holder = element.getparent() if path.endswith("]") and "driver" in path else element
+            if holder in seen or (element.tag == "shmem" and element.get("role") == "master"):
+                continue
+            seen.append(element if holder is None else holder)
+            yield words, certain
 
 
 def _nvram(root: etree._Element) -> str:

@@ -179,11 +179,7 @@ class Move:
 
     def abort(self) -> None:
         """Asks libvirt to stop; the move then ends with an error, the source running."""
-        try:
-            need(self._source, self._uuid).abortJob()
-        except libvirt.libvirtError as error:
-            if error.get_error_code() != libvirt.VIR_ERR_OPERATION_INVALID:
-                raise translated(error, "stop the move") from error
+        abort_job(self._source, self._uuid)
 
     def finish(self) -> None:
         """Raises what the move ended with, if it was an error. Call after :meth:`wait`."""
@@ -237,12 +233,17 @@ def completed(connection: Connection, uuid: str) -> MoveStats:
 
 
 def abort_job(connection: Connection, uuid: str) -> None:
-    """Stops whatever job holds the VM; harmless when there is none."""
+    """Stops the move of a VM off this host; harmless when there is none.
+
+    Another job (a backup, a save) is not ours to stop: a move that waits for it ends by itself.
+    """
+    domain = need(connection, uuid)
     try:
-        need(connection, uuid).abortJob()
+        if domain.jobStats(0).get("operation") == libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT:
+            domain.abortJob()
     except libvirt.libvirtError as error:
         if error.get_error_code() != libvirt.VIR_ERR_OPERATION_INVALID:
-            raise translated(error, f"stop the job of VM {uuid}") from error
+            raise translated(error, f"stop the move of VM {uuid}") from error
 
 
 def _stats(raw: dict[str, Any]) -> MoveStats:

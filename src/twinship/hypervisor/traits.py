@@ -49,6 +49,22 @@ def links(connection: Connection) -> dict[str, int] | None:
     return found
 
 
+def bridges(connection: Connection) -> frozenset[str] | None:
+    """The host's bridges, those of libvirt's own networks among them."""
+    known = _asked(connection, lambda raw: raw.listAllInterfaces(0))
+    if known is None:
+        return None
+    return frozenset(one.name() for one in known if _described(one).get("type") == "bridge")
+
+
+def secrets(connection: Connection) -> frozenset[str] | None:
+    """The secrets the host keeps, as UUID and what they are for; never a value."""
+    known = _asked(connection, lambda raw: raw.listAllSecrets(0))
+    if known is None:
+        return None
+    return frozenset(f"{one.UUIDString()} {one.usageID()}".strip() for one in known)
+
+
 def filters(connection: Connection) -> frozenset[str] | None:
     """The network filters the host has."""
     known = _asked(connection, lambda raw: raw.listAllNWFilters(0))

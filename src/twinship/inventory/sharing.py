@@ -9,8 +9,10 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 
-from twinship.hypervisor import hosts, volumes
+from twinship.domxml.abilities import abilities, host_model
+from twinship.hypervisor import hosts, traits, volumes
 from twinship.hypervisor.connection import Connection
+from twinship.inventory.pair import PairSide, compared
 from twinship.model.errors import TwinshipError
 from twinship.model.host import HostFacts
 
@@ -28,18 +30,24 @@ class SharedDirectory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sharing:
-    """The answer of ``host check A --with B``. ``missing`` are sentences with what to type."""
+    """The answer of ``host check A --with B``. ``missing`` are sentences with what to type.
+
+    ``notes`` are what may matter to some VMs.
+    """
 
     host: str
     other: str
     directories: tuple[SharedDirectory, ...]
     networks: tuple[str, ...]
     missing: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def compare(one: Connection, other: Connection) -> Sharing:
     """Compares two hosts; leaves nothing on either."""
-    a, b = hosts.facts(one), hosts.facts(other)
+    sides = pair_sides(one, other)
+    a, b = (side.facts for side in sides)
+    said = compared(*sides)
     directories = []
     for pool in a.pools:
         twin = b.pool_at(pool.path) if pool.path else None
@@ -59,8 +67,51 @@ def compare(one: Connection, other: Connection) -> Sharing:
         other=b.name,
         directories=tuple(directories),
         networks=tuple(sorted({n.name for n in a.networks} & {n.name for n in b.networks})),
-        missing=tuple(_missing(a, b)),
+        missing=tuple(each.text for each in said if each.missing),
+        notes=tuple(each.text for each in said if not each.missing),
     )
+
+
+def pair_sides(one: Connection, other: Connection) -> tuple[PairSide, PairSide]:
+    """What two hosts show of themselves, as far as moves between them want to know."""
+    offers = [_offers(connection) for connection in (one, other)]
+    models = [host_model(text) for text in offers]
+    facts = [hosts.facts(connection) for connection in (one, other)]
+    common = ""
+    if all(models) and facts[0].arch == facts[1].arch:
+        kind = _best_type(facts[0])
+        common = hosts.baseline(
+            one, models, emulator="", arch=facts[0].arch, machine="", domain_type=kind
+        )
+    return (
+        _side(one, facts[0], offers[0], common),
+        _side(other, facts[1], offers[1], common),
+    )
+
+
+def _side(connection: Connection, facts: HostFacts, offer: str, common: str) -> PairSide:
+    return PairSide(
+        facts=facts,
+        bridges=traits.bridges(connection),
+        filters=traits.filters(connection),
+        secrets=traits.secrets(connection),
+        machines=traits.machines(connection, facts.arch),
+        loaders=abilities(offer).loaders if offer else frozenset(),
+        bios=traits.bios(connection),
+        cpu_baseline=" ".join(common.split()),
+    )
+
+
+def _offers(connection: Connection) -> str:
+    facts = hosts.facts(connection)
+    text, _ = hosts.capabilities_for(
+        connection, emulator="", arch=facts.arch, machine="", domain_type=_best_type(facts)
+    )
+    return text
+
+
+def _best_type(facts: HostFacts) -> str:
+    return "kvm" if "kvm" in facts.domain_types else "qemu"
 
 
 def new_token(pool: str) -> volumes.NewVolume:
@@ -78,30 +129,3 @@ def _token_seen(one: Connection, pool: str, other: Connection) -> tuple[bool | N
         return volumes.find(other, path) is not None, ""
     finally:
         volumes.delete(one, path)
-
-
-def _missing(a: HostFacts, b: HostFacts) -> list[str]:
-    found = []
-    if a.uuid == b.uuid:
-        found.append(
-            f"both show the host UUID {a.uuid}: set host_uuid in /etc/libvirt/libvirtd.conf on "
-            f"{b.name} (uuidgen makes one) and restart libvirtd"
-        )
-    there = {pool.path for pool in b.pools if pool.path}
-    for pool in a.pools:
-        if pool.path and pool.path not in there:
-            found.append(
-                f"{b.name} has no pool over {pool.path}: there, virsh pool-define-as {pool.name} "
-                f"dir --target {pool.path} && virsh pool-build {pool.name} && "
-                f"virsh pool-start {pool.name} && virsh pool-autostart {pool.name}"
-            )
-    names = {network.name for network in b.networks}
-    for network in a.networks:
-        if network.name not in names:
-            found.append(
-                f"{b.name} has no network {network.name}: virsh net-dumpxml {network.name} here, "
-                "net-define and net-start there"
-            )
-    if a.arch != b.arch:
-        found.append(f"{a.name} is {a.arch}, {b.name} is {b.arch}: no VM can move between them")
-    return found

@@ -41,6 +41,7 @@ class Move:
         target = self.hosts.connection(spec["target"])
         sides = observe(self.hosts, spec)
         if sides.source is Side.SERVING and sides.target is Side.ABSENT:
+            job.note(self.name, {"target_was_absent": True})
             try:
                 arrival = move_live(job, source, target, spec, stall_s=self.stall_s).as_dict()
             except TwinshipError as error:
@@ -89,7 +90,10 @@ class Move:
             if not verdict.deeds:
                 return
             job.record("settling", self.name, {"why": verdict.why, "deeds": list(verdict.deeds)})
+            ours = job.notes(self.name).get("target_was_absent", False)
             for deed in verdict.deeds:
+                if deed in (Deed.END_TARGET, Deed.UNDEFINE_TARGET) and not ours:
+                    return  # it was there before us: somebody else's
                 match deed:
                     case Deed.STOP_JOB:
                         jobs.abort_job(self.hosts.connection(spec["source"]), uuid)

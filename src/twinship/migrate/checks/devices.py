@@ -72,13 +72,13 @@ def _device_there(case: MigrateCase, device: HostDevice, where: str) -> Iterator
 
 @ROWS.row("VM_TIED_TO_HOST")
 def nothing_tied(case: MigrateCase) -> Iterator[Problem]:
-    """Things a running VM cannot take along with libvirt 9.0 (its own list of refusals)."""
-    for words in case.facts.summary.tied:
+    """Things a running VM cannot take along: libvirt refuses some, QEMU others while in use."""
+    for words, certain in case.facts.summary.tied:
         yield Problem(
             f"the VM has {words}",
             hint="unmount and detach it first, or shut the VM down and move it offline",
             object=case.vm_object,
-            severity=None if case.live else Severity.WARN,
+            severity=None if case.live and certain else Severity.WARN,
         )
 
 

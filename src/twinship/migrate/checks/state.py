@@ -202,6 +202,18 @@ def no_block_job(case: MigrateCase) -> Problem | None:
     )
 
 
+@ROWS.row("VM_AUTODESTROY", Severity.UNKNOWN)
+def outlives_its_maker(case: MigrateCase) -> Problem | None:
+    """libvirt moves no VM that dies with the connection that started it; no call shows it."""
+    if not case.live or case.facts.vm.vm.persistent:
+        return None
+    return Problem(
+        "the VM is transient: if it is to die with the connection that made it (autodestroy), "
+        "libvirt will not move it",
+        object=case.vm_object,
+    )
+
+
 @ROWS.row("MIGRATE_MODE", Severity.INFO)
 def mode_is_told(case: MigrateCase) -> Problem | None:
     """Without ``--mode`` the VM's state decides how it moves."""
