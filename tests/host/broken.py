@@ -203,6 +203,13 @@ def source_directory(world: World) -> Iterator[None]:
 
 
 @contextmanager
+def spare_disk(world: World) -> Iterator[None]:
+    """A disk image that no VM has yet."""
+    world.make_disk(world.one, Disk(file="more.qcow2", data_bytes=0))
+    yield
+
+
+@contextmanager
 def block_job(world: World) -> Iterator[None]:
     """A copy of the disk that is not ended."""
     copy = ["virsh", "-q", "blockcopy", "web", "vda", "--dest", f"{IMAGES}/copy.raw"]
@@ -340,6 +347,39 @@ BROKEN: dict[str, Broken] = {
         extra="<serial type='file'><source path='/var/lib/libvirt/logs/web.out'/></serial>",
         made=source_directory,
     ),
+    "pinned to a CPU that is not there": Broken(
+        code="NUMA_PINNED",
+        elements="<cputune><vcpupin vcpu='0' cpuset='63'/></cputune>",
+        modes=(OFF,),
+    ),
+    "pinned to a NUMA node that is not there": Broken(
+        code="NUMA_PINNED",
+        elements="<numatune><memory mode='strict' nodeset='7'/></numatune>",
+        modes=(OFF,),
+    ),
+    "huge pages": Broken(
+        code="HUGE_PAGES_SHORT",
+        elements="<memoryBacking><hugepages/></memoryBacking>",
+        modes=(OFF,),
+    ),
+    "no USB device of that kind": Broken(
+        code="HOST_DEVICE",
+        extra="<hostdev mode='subsystem' type='usb'><source><vendor id='0x1234'/>"
+        "<product id='0x5678'/></source></hostdev><controller type='usb' model='qemu-xhci'/>",
+        modes=(OFF,),
+    ),
+    "no PCI device at that address": Broken(
+        code="HOST_DEVICE",
+        extra="<hostdev mode='subsystem' type='pci' managed='yes'><source>"
+        "<address domain='0' bus='0x7f' slot='1' function='0'/></source></hostdev>",
+        modes=(OFF,),
+    ),
+    "no mediated device": Broken(
+        code="HOST_DEVICE",
+        extra="<hostdev mode='subsystem' type='mdev' model='vfio-pci'><source>"
+        "<address uuid='11111111-2222-4333-8444-555555555555'/></source></hostdev>",
+        modes=(OFF,),
+    ),
     "shared memory": Broken(
         code="VM_TIED_TO_HOST",
         extra="<shmem name='web'><model type='ivshmem-plain'/><size unit='M'>1</size></shmem>",
@@ -349,7 +389,7 @@ BROKEN: dict[str, Broken] = {
         code="VM_TIED_TO_HOST",
         extra="<disk type='file' device='disk'><driver name='qemu' type='qcow2'/>"
         f"<source file='{IMAGES}/more.qcow2'/><target dev='vdx' bus='virtio'/><transient/></disk>",
-        disks=(Disk(file="web.qcow2", data_bytes=65536), Disk(file="more.qcow2", data_bytes=0)),
+        made=spare_disk,
         modes=(LIVE, PAUSED),
     ),
     "a copy of its disk is under way": Broken(

@@ -37,6 +37,7 @@ def make(world: World, broken: Broken, mode: str) -> None:
         "web",
         *broken.disks,
         extra=extra,
+        elements=broken.elements,
         disks_at=broken.disks_at,
         machine=broken.machine,
         uefi=broken.uefi,

@@ -124,6 +124,7 @@ class World:
         disks_at: tuple[tuple[str, str], ...] = (),
         machine: str = "pc",
         uefi: bool = False,
+        elements: str = "",
     ) -> str:
         """Defines a VM without an operating system over new disks; returns its UUID.
 
@@ -138,19 +139,20 @@ class World:
         host.run(["virsh", "-q", "pool-refresh", "default"])
         shown = [(f"{IMAGES}/{disk.file}", disk.format) for disk in disks]
         shown += [*((path, "qcow2") for path in paths), *disks_at]
-        elements = "".join(
+        drives = "".join(
             f"<disk type='file' device='disk'><driver name='qemu' type='{form}'/>"
             f"<source file={quoteattr(path)}/><target dev='vd{chr(97 + number)}' bus='virtio'/>"
             "</disk>"
             for number, (path, form) in enumerate(shown)
         )
         firmware = " firmware='efi'" if uefi else ""
+        acpi = "<features><acpi/></features>" if uefi else ""
         memory = 128 if uefi else 32
+        usb = "" if "type='usb'" in extra else "<controller type='usb' model='none'/>"
         xml = (
             f"<domain type='qemu'><name>{escape(name)}</name><memory unit='MiB'>{memory}</memory>"
             f"<vcpu>1</vcpu><os{firmware}><type arch='x86_64' machine='{machine}'>hvm</type></os>"
-            "<features><acpi/></features><devices>"
-            f"<controller type='usb' model='none'/>{elements}{extra}"
+            f"{acpi}{elements}<devices>{usb}{drives}{extra}"
             "<memballoon model='none'/></devices></domain>"
         )
         host.run(["virsh", "-q", "define", "/dev/stdin"], input=xml.encode())

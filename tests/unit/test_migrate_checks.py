@@ -358,6 +358,12 @@ CASES: dict[str, tuple[Speaks, ...]] = {
         ),
         Speaks(
             WARN,
+            "no efi firmware",
+            vm=a_vm(firmware="efi"),
+            changes={"abilities": Abilities(machine="q35", firmwares=frozenset({"efi"}))},
+        ),
+        Speaks(
+            WARN,
             "elsewhere",
             vm=a_vm().with_loader("/usr/share/OVMF/code.fd"),
             changes={"abilities": Abilities(loaders=frozenset({"/usr/share/edk2/code.fd"}))},

@@ -117,7 +117,9 @@ def target_has_the_firmware(case: MigrateCase) -> Problem | None:
     """
     needs, there = case.facts.needs, case.facts.abilities
     target, where = case.facts.target.name, f"{case.vm_object}/firmware"
-    if needs.firmware and there.firmwares and needs.firmware not in there.firmwares:
+    described = not there.firmwares or needs.firmware in there.firmwares
+    filed = needs.firmware != "efi" or bool(there.loaders) or not there.machine
+    if needs.firmware and not (described and filed):
         return Problem(
             f"{target} has no {needs.firmware} firmware",
             hint="install it there (edk2-ovmf, ovmf)",
