@@ -41,8 +41,8 @@ from twinship.model.errors import Busy, HypervisorError, NotFound, UsageError
 from twinship.model.host import HostRecord, HostStatus
 from twinship.model.operation import Operation
 from twinship.model.plan import Plan
-from twinship.model.request import CloneRequest, MigrateRequest
-from twinship.model.vm import TickReport, Vm, VmAnswer, VmFacts
+from twinship.model.request import CloneRequest, MigrateMode, MigrateRequest
+from twinship.model.vm import TickReport, Vm, VmAnswer, VmFacts, VmState
 from twinship.operations.dispatch import WorkerProcess
 from twinship.operations.engine import Engine
 from twinship.operations.job import Watch
@@ -58,6 +58,7 @@ from twinship.workshop import Workshop
 
 if TYPE_CHECKING:
     from twinship.inventory.sharing import Sharing
+    from twinship.migrate.facts import MigrateFacts
     from twinship.migrate.ranking import Candidate
 
 HISTORY = 40
@@ -363,8 +364,11 @@ class Controller(Ledger, Workshop):
         plan = self._clone_many_plan(request, names, keep_going=keep_going)
         return self._runner.run(plan, watch, wait=wait)
 
-    def migrate_plan(self, request: MigrateRequest) -> Plan:
-        """What moving would do."""
+    def migrate_plan(self, request: MigrateRequest, *, look: bool = True) -> Plan:
+        """What moving would do.
+
+        ``look``: a running guest is measured for the forecast; one that is busy, for 3 s.
+        """
         from twinship.migrate.gather import gather
         from twinship.migrate.plan import plan_migrate
 
@@ -375,10 +379,25 @@ class Controller(Ledger, Workshop):
             )
         vm = self.inventory.find(request.vm)
         target = self.inventory.record(request.target)
-        facts = gather(
-            self.inventory.connection(vm.host), self.inventory.connection(target.name), vm.uuid
-        )
+        source = self.inventory.connection(vm.host)
+        facts = gather(source, self.inventory.connection(target.name), vm.uuid)
+        if look and request.mode in (MigrateMode.AUTO, MigrateMode.LIVE):
+            facts = self._looked_at(source, facts)
         return plan_migrate(facts, request, new_ids(0))
+
+    def _looked_at(self, source: Connection, facts: MigrateFacts) -> MigrateFacts:
+        """The facts with how busy a running guest is, and what moves before it tell."""
+        from twinship.hypervisor.load import guest_load
+        from twinship.migrate.past import past
+
+        if facts.vm.vm.state is not VmState.RUNNING:
+            return facts
+        before = past(self._store.all(limit=HISTORY), facts.source.name, facts.target.name)
+        try:
+            load = guest_load(source, facts.vm.vm.uuid, self._clock)
+        except HypervisorError:
+            return replace(facts, past=before)  # the forecast says that nothing was measured
+        return replace(facts, past=before, load=load)
 
     def migrate_targets(
         self, request: MigrateRequest, targets: Sequence[str]
@@ -449,4 +468,4 @@ class Controller(Ledger, Workshop):
     def _migrate_changes(self, spec: dict[str, Any]) -> tuple[str, ...]:
         from twinship.migrate.plan import asked_for
 
-        return changed(spec["binding"], self.migrate_plan(asked_for(spec)).binding)
+        return changed(spec["binding"], self.migrate_plan(asked_for(spec), look=False).binding)

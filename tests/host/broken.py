@@ -234,6 +234,37 @@ def backup_job(world: World) -> Iterator[None]:
         _say(world.one, "virsh", "-q", "domjobabort", "web", check=False)
 
 
+@contextmanager
+def little_room(world: World) -> Iterator[None]:
+    """The target's pool holds half a megabyte."""
+    _say(world.two, "mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", IMAGES)
+    _say(world.two, "virsh", "-q", "pool-refresh", "default")
+    try:
+        yield
+    finally:
+        _say(world.two, "umount", IMAGES)
+        _say(world.two, "virsh", "-q", "pool-refresh", "default")
+
+
+@contextmanager
+def source_entropy(world: World) -> Iterator[None]:
+    """A file of random bytes that the target lacks."""
+    path = "/var/lib/libvirt/entropy"
+    _say(world.one, "dd", "if=/dev/urandom", f"of={path}", "bs=4096", "count=1", "status=none")
+    _say(world.one, "chmod", "644", path)
+    try:
+        yield
+    finally:
+        _say(world.one, "rm", "-f", path)
+
+
+@contextmanager
+def source_floppy(world: World) -> Iterator[None]:
+    """A floppy's image."""
+    _say(world.one, "truncate", "-s", "1440K", f"{IMAGES}/floppy.img")
+    yield
+
+
 def screen(port: int = -1, address: str = "") -> str:
     """A VNC screen."""
     auto = "yes" if port < 0 else "no"
@@ -330,6 +361,43 @@ BROKEN: dict[str, Broken] = {
         extra=nic("bridge", "br7", "<target dev='web-tap'/>"),
         made=lambda world: bridge_on(world.one, world.two),
         late=other_vm(nic("bridge", "br7", "<target dev='web-tap'/>"), start=True),
+    ),
+    "a web socket's port is taken": Broken(
+        code="TARGET_COLLISION",
+        extra="<graphics type='vnc' port='5936' autoport='no' websocket='5937'/>",
+        late=other_vm(tcp_serial(5937), start=True),
+    ),
+    "a serial port at the source's address": Broken(
+        code="LISTEN_ADDRESS",
+        extra="<serial type='tcp'><source mode='bind' host='SOURCE' service='5939'/>"
+        "<protocol type='raw'/></serial>",
+    ),
+    "a network of QEMU's at the source's address": Broken(
+        code="LISTEN_ADDRESS",
+        extra="<interface type='server'><mac address='52:54:00:00:00:09'/>"
+        "<source address='SOURCE' port='5940'/><model type='virtio'/></interface>",
+    ),
+    "a socket's directory is not there": Broken(
+        code="HOST_FILE",
+        extra="<serial type='unix'><source mode='bind' path='/var/lib/libvirt/logs/s'/></serial>",
+        made=source_directory,
+    ),
+    "a file of random bytes is not there": Broken(
+        code="HOST_FILE",
+        extra="<rng model='virtio'><backend model='random'>/var/lib/libvirt/entropy</backend>"
+        "</rng>",
+        made=source_entropy,
+    ),
+    "a floppy that can be written": Broken(
+        code="MEDIUM_MISSING",
+        extra="<disk type='file' device='floppy'><driver name='qemu' type='raw'/>"
+        f"<source file='{IMAGES}/floppy.img'/><target dev='fda' bus='fdc'/></disk>",
+        made=source_floppy,
+    ),
+    "a pool without room": Broken(
+        code="STORAGE_FULL",
+        late=little_room,
+        disks=(Disk(file="web.qcow2"),),
     ),
     "a screen at the source's address": Broken(
         code="LISTEN_ADDRESS", extra=screen(address="SOURCE")

@@ -23,9 +23,10 @@ from tests.builders import (
 )
 from twinship.domxml.abilities import Abilities
 from twinship.migrate.checks import TABLE
-from twinship.migrate.facts import Clash, MigrateFacts, TargetFile
+from twinship.migrate.facts import Clash, MigrateFacts, Past, TargetFile
 from twinship.migrate.plan import plan_migrate
 from twinship.model.host import HostRecord, HostTraits, NumaCell
+from twinship.model.load import GuestLoad
 from twinship.model.plan import Finding, Severity
 from twinship.model.request import MigrateMode, MigrateRequest, StorageWay
 from twinship.model.vm import VmState
@@ -439,6 +440,13 @@ CASES: dict[str, tuple[Speaks, ...]] = {
         ),
         Speaks(WARN, "which is kvm01", vm=OFF.with_device(screen("kvm01.example.org"))),
         Speaks(UNKNOWN, "10.1.2.3", vm=LIVE.with_device(screen("10.1.2.3"))),
+        Speaks(
+            BLOCK,
+            "a port of the VM listens",
+            vm=LIVE.with_device(
+                "<serial type='tcp'><source mode='bind' host='kvm01.example.org'/></serial>"
+            ),
+        ),
     ),
     "TARGET_COLLISION": (
         Speaks(
@@ -450,6 +458,11 @@ CASES: dict[str, tuple[Speaks, ...]] = {
             WARN,
             "it is shut off",
             changes={"clashes": (Clash(what="socket /a", name="other", running=False),)},
+        ),
+        Speaks(
+            WARN,
+            "UDP port 9 too",
+            changes={"clashes": (Clash(what="UDP port 9", name="other", running=True),)},
         ),
     ),
     "STORAGE_CHECK_PASSED": (
@@ -468,6 +481,20 @@ CASES: dict[str, tuple[Speaks, ...]] = {
             changes={"block_jobs": ("vda",)},
             silent_vm=OFF,
             silent_changes={"block_jobs": ("vda",)},
+        ),
+    ),
+    "MOVE_NEVER_ENDS": (
+        Speaks(
+            WARN,
+            "writes faster",
+            changes={
+                "load": GuestLoad(cpu_share=1, memory_bytes=GIB, windows=((1.0, 4e8), (2.0, 2e8))),
+                "past": Past(link=1e8),
+            },
+            silent_changes={
+                "load": GuestLoad(cpu_share=0, memory_bytes=GIB),
+                "past": Past(link=1e8),
+            },
         ),
     ),
     "VM_AUTODESTROY": (Speaks(UNKNOWN, "transient", vm=LIVE.transient()),),

@@ -94,15 +94,20 @@ def test_screens_listen_where_the_definition_says() -> None:
     )
 
 
-def test_files_of_the_host_are_logs_pipes_and_memory() -> None:
+def test_files_of_the_host_are_logs_sockets_and_memory_but_not_libvirts_own() -> None:
     vm = (
         a_vm()
         .with_device("<serial type='file'><source path='/a/out'/><log file='/a/log'/></serial>")
+        .with_device("<serial type='unix'><source mode='bind' path='/a/socket'/></serial>")
+        .with_device(
+            "<channel type='unix'><source mode='bind' path='/var/lib/libvirt/qemu/channel/x'/>"
+            "</channel>"
+        )
         .with_device("<memory model='nvdimm'><source><path>/a/nv</path></source></memory>")
         .with_device("<rng><backend model='random'>/dev/urandom</backend></rng>")
     )
 
-    assert needs(vm.xml()).files == ("/a/out", "/a/log", "/a/nv")
+    assert needs(vm.xml()).files == ("/a/out", "/a/log", "/a/socket", "/a/nv")
 
 
 def test_a_host_tells_what_it_offers_and_is_silent_of_the_rest() -> None:

@@ -44,7 +44,8 @@ class Needs:
     """What is asked of the target. Sets of numbers are the host's own CPUs and NUMA nodes.
 
     ``huge_pages`` is page size and bytes of memory in such pages, size 0 for the host's default.
-    ``files``: what libvirt opens on the host that is no disk (logs, pipes, memory files).
+    ``files``: what libvirt opens on the host that is no disk (logs, pipes, sockets, memory files).
+    ``binds``: addresses of the host at which something but a screen listens.
     ``firmware`` is what libvirt picks by itself (``efi``), ``loader`` a file that is named.
     """
 
@@ -57,6 +58,7 @@ class Needs:
     huge_pages: tuple[tuple[int, int], ...] = ()
     devices: tuple[HostDevice, ...] = ()
     screens: tuple[Screen, ...] = ()
+    binds: tuple[str, ...] = ()
     models: tuple[tuple[str, str], ...] = ()
     files: tuple[str, ...] = ()
     filters: tuple[str, ...] = ()
@@ -86,6 +88,7 @@ def needs(text: str) -> Needs:
         huge_pages=tuple(_huge_pages(root)),
         devices=tuple(_devices(root)),
         screens=tuple(_screens(root)),
+        binds=tuple(dict.fromkeys(_binds(root))),
         models=tuple(dict.fromkeys(_models(root))),
         files=tuple(dict.fromkeys(_files(root))),
         filters=tuple(
@@ -205,11 +208,24 @@ def _models(root: etree._Element) -> Iterator[tuple[str, str]]:
                 yield kind, str(element.get(attribute))
 
 
+def _binds(root: etree._Element) -> Iterator[str]:
+    for chardev in CHARDEVS:
+        for source in root.iterfind(f"devices/{chardev}/source[@mode='bind']"):
+            yield source.get("host", "")
+    for nic in root.iterfind("devices/interface[@type='server']/source"):
+        yield nic.get("address", "")
+
+
+_LIBVIRTS_OWN = ("/var/lib/libvirt/qemu/", "/run/libvirt/", "/var/run/libvirt/")
+"""Where libvirt makes the sockets of channels by itself."""
+
+
 def _files(root: etree._Element) -> Iterator[str]:
     for chardev in CHARDEVS:
         for element in root.iterfind(f"devices/{chardev}"):
-            if element.get("type") in ("file", "pipe", "dev"):
-                yield from filter(None, (source.get("path") for source in element.iter("source")))
+            if element.get("type") in ("file", "pipe", "dev", "unix"):
+                paths = (source.get("path", "") for source in element.iter("source"))
+                yield from (p for p in paths if p and not p.startswith(_LIBVIRTS_OWN))
             yield from filter(None, (log.get("file") for log in element.iterfind("log")))
     for path in ("devices/memory/source/path", "devices/input/source"):
         for element in root.iterfind(path):

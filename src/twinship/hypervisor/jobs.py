@@ -37,6 +37,7 @@ class MoveStats:
     disk_processed: int = 0
     disk_remaining: int = 0
     rate: int = 0
+    memory_rate: int = 0
     dirty_rate: int = 0
     iteration: int = 0
     downtime_s: float | None = None
@@ -256,6 +257,7 @@ def _stats(raw: dict[str, Any]) -> MoveStats:
         disk_processed=raw.get("disk_processed", 0),
         disk_remaining=raw.get("disk_remaining", 0),
         rate=raw.get("memory_bps", 0) + raw.get("disk_bps", 0),
+        memory_rate=raw.get("memory_bps", 0),
         dirty_rate=raw.get("memory_dirty_rate", 0) * page,
         iteration=raw.get("memory_iteration", 0),
         downtime_s=raw["downtime"] / 1000 if "downtime" in raw else None,

@@ -19,12 +19,16 @@ AGENT_WAIT_S = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrival:
-    """What a move came to. ``pause_guest_s`` is None for a guest that cannot tell."""
+    """What a move came to. ``pause_guest_s`` is None for a guest that cannot tell.
+
+    ``rate`` is the bytes/s of its memory, 0 where libvirt did not say.
+    """
 
     seconds: float
     pause_s: float | None
     pause_guest_s: float | None
     bytes_memory: int
+    rate: int
 
     def as_dict(self) -> dict[str, Any]:
         """For the journal."""
@@ -33,6 +37,7 @@ class Arrival:
             "pause_s": self.pause_s,
             "pause_guest_s": self.pause_guest_s,
             "bytes_memory": self.bytes_memory,
+            "rate": self.rate,
         }
 
 
@@ -78,6 +83,7 @@ def move_live(
         pause_s=stats.downtime_s,
         pause_guest_s=pause_guest_s,
         bytes_memory=stats.memory_processed,
+        rate=stats.memory_rate,
     )
 
 

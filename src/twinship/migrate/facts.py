@@ -9,6 +9,7 @@ from twinship.domxml.abilities import Abilities
 from twinship.domxml.needs import Needs
 from twinship.domxml.read import DomainSummary
 from twinship.model.host import HostFacts, HostRecord, HostTraits, data_address
+from twinship.model.load import GuestLoad
 from twinship.model.vm import VmFacts, VmState
 
 
@@ -34,6 +35,17 @@ class Clash:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Past:
+    """Moves between the same two hosts: bytes/s of the link, predicted and real seconds.
+
+    The newest first; ``link`` 0: none was large enough to tell.
+    """
+
+    link: float = 0.0
+    seconds: tuple[tuple[float, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MigrateFacts:
     """The VM, both hosts, and how they fit.
 
@@ -41,7 +53,8 @@ class MigrateFacts:
     ``machine_problem`` and ``cpu_problem`` are the target's own words, empty when it can;
     ``cpu_problem`` is "?" when it cannot say. ``abilities`` is what its QEMU offers such a machine,
     by the emulator it has. ``cpu_baseline`` is a ``<cpu>`` that both hosts can give, if asked for.
-    ``block_jobs`` are the disks with a job of QEMU's under way.
+    ``block_jobs`` are the disks with a job of QEMU's under way. ``load`` None: the guest was not
+    looked at.
     """
 
     source: HostFacts
@@ -66,6 +79,8 @@ class MigrateFacts:
     target_traits: HostTraits = field(default_factory=HostTraits)
     clashes: tuple[Clash, ...] = ()
     block_jobs: tuple[str, ...] = ()
+    load: GuestLoad | None = None
+    past: Past = field(default_factory=Past)
 
     @property
     def address(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from twinship.domxml.refit import Rewrite, refitted, rewrite_from
@@ -18,8 +19,9 @@ from twinship.migrate.checks import TABLE
 from twinship.migrate.checks.case import MigrateCase, Way
 from twinship.migrate.cures import cured, difference
 from twinship.migrate.facts import MigrateFacts
+from twinship.migrate.outlook import forecast
 from twinship.model.host import migration_uri
-from twinship.model.plan import Forecast, Plan, PlannedXml, Step
+from twinship.model.plan import Plan, PlannedXml, Step
 from twinship.model.request import MigrateMode, MigrateRequest, NewIds, StorageWay
 from twinship.model.vm import Disk, Layer, VmState
 from twinship.planning.binding import digest
@@ -36,6 +38,8 @@ def plan_migrate(facts: MigrateFacts, request: MigrateRequest, ids: NewIds) -> P
     case = MigrateCase(facts=facts, request=request, mode=mode, ways=ways)
     spec = _spec(case, ids)
     checks, rewrites = cured(case, TABLE.run(case))
+    told = forecast(case)
+    spec["forecast"] = asdict(told) if told is not None else None
     spec["rewrites"] = [rewrite.as_dict() for rewrite in rewrites]
     vm = facts.vm.vm
     target = facts.target.name
@@ -48,7 +52,7 @@ def plan_migrate(facts: MigrateFacts, request: MigrateRequest, ids: NewIds) -> P
         checks=checks,
         steps=tuple(_steps(case, spec)),
         estimate_s=None,
-        forecast=_forecast(case),
+        forecast=told,
         diff=difference(before, after, vm.label, f"{target}/{vm.name}"),
         domain_xml=(PlannedXml(name=vm.name, host=target, xml=after),),
         resources=(
@@ -260,13 +264,6 @@ def _steps(case: MigrateCase, spec: Mapping[str, Any]) -> list[Step]:
     elif spec["persistent"]:
         steps.append(Step(id="undefine", title=f"undefine the VM on {source}", host=source))
     return steps
-
-
-def _forecast(case: MigrateCase) -> Forecast | None:
-    if not case.live:
-        return None
-    reason = "how busy the guest is has not been measured"
-    return Forecast(verdict="maybe", seconds=None, pause_s=None, reason=reason)
 
 
 def _binding(case: MigrateCase) -> dict[str, str]:

@@ -101,7 +101,8 @@ class MigrateVerb:
             "pause_guest_s": moved.get("pause_guest_s"),
             "bytes_memory": moved.get("bytes_memory", 0),
             "bytes_disk": moved.get("bytes_disk", 0),
-            "forecast": None,
+            "forecast": spec.get("forecast"),
+            "rate": moved.get("rate"),
             "disks": [
                 {
                     "target": disk["target"],

@@ -181,30 +181,33 @@ def filters_are_there(case: MigrateCase) -> Iterator[Problem]:
 
 
 @ROWS.row("LISTEN_ADDRESS")
-def screens_listen_there(case: MigrateCase) -> Iterator[Problem]:
-    """A screen that listens at an address of the source cannot on the target: QEMU does not start.
+def listeners_listen_there(case: MigrateCase) -> Iterator[Problem]:
+    """What listens at an address of the source cannot on the target: QEMU does not start.
 
     Which addresses a host has libvirt does not show; known are those it was added with.
     """
-    here = {data_address(case.facts.source_record, case.facts.source.hostname)}
-    there = {case.facts.address}
-    for screen in case.facts.needs.screens:
-        if screen.address in _EVERYWHERE or screen.address in there:
-            continue
-        severity = None if screen.address in here else Severity.UNKNOWN
-        if severity is None and not case.live:
-            severity = Severity.WARN
-        yield Problem(
-            f"the VM's screen listens at {screen.address}"
-            + (
-                f", which is {case.facts.source.name}"
-                if screen.address in here
-                else f": is that an address of {case.facts.target.name}?"
-            ),
-            object=f"{case.vm_object}/graphics",
-            severity=severity,
-            cure=Cure(f"it listens at {_LOOPBACK}", Refit.LISTEN.value, screen.address, _LOOPBACK),
-        )
+    needs = case.facts.needs
+    for screen in needs.screens:
+        listen = Cure(f"it listens at {_LOOPBACK}", Refit.LISTEN.value, screen.address, _LOOPBACK)
+        yield from _elsewhere(case, "the VM's screen", screen.address, listen)
+    for address in needs.binds:
+        yield from _elsewhere(case, "a port of the VM", address, None)
+
+
+def _elsewhere(case: MigrateCase, what: str, address: str, cure: Cure | None) -> Iterator[Problem]:
+    source, target = case.facts.source, case.facts.target
+    if address in _EVERYWHERE or address == case.facts.address:
+        return
+    lost = address == data_address(case.facts.source_record, source.hostname)
+    severity = None if case.live else Severity.WARN
+    yield Problem(
+        f"{what} listens at {address}"
+        + (f", which is {source.name}" if lost else f": is that an address of {target.name}?"),
+        hint="" if cure else "let it listen at 127.0.0.1 or 0.0.0.0: virsh edit",
+        object=case.vm_object,
+        severity=severity if lost else Severity.UNKNOWN,
+        cure=cure,
+    )
 
 
 @ROWS.row("PORT_FIXED", Severity.WARN)
@@ -225,7 +228,8 @@ def nothing_is_held_there(case: MigrateCase) -> Iterator[Problem]:
     clashes = sorted(case.facts.clashes, key=lambda clash: (clash.what, not clash.running))
     for what, several in groupby(clashes, key=lambda clash: clash.what):
         first = next(several)
-        blocks = case.live and first.running
+        # Two QEMUs may have one UDP port: it is opened to be shared (measured).
+        blocks = case.live and first.running and not what.startswith("UDP port")
         port = what.removeprefix("TCP port ")
         graphics = port.isdigit() and int(port) in case.facts.summary.fixed_ports
         yield Problem(
