@@ -5,6 +5,7 @@
     [limits]        # operations at a time; what is not named keeps its default
     in = 2          # moves into one host
     out = 2         # moves out of one host
+    small = 6       # of many moves in one command: those of little memory and no disk, besides
     pool = 4        # copies into one storage pool
     total = 16      # clones and moves in all
 """
@@ -18,7 +19,7 @@ from pathlib import Path
 
 from twinship.model.errors import UsageError
 
-LIMITS: Mapping[str, int] = {"in": 2, "out": 2, "pool": 4, "total": 16}
+LIMITS: Mapping[str, int] = {"in": 2, "out": 2, "small": 6, "pool": 4, "total": 16}
 """Two moves at a time fill most links (libvirt's own advice, and Nova's default is one); more
 copies into one pool than a disk has queues only slow each other down."""
 

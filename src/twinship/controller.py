@@ -27,6 +27,7 @@ from twinship.clone.gather import gather as gather_clone
 from twinship.clone.ids import new_ids
 from twinship.clone.plan import plan_clone
 from twinship.config import Config, user_config
+from twinship.convoy import Convoy, refuse_both_definitions
 from twinship.domxml import read
 from twinship.domxml.lineage import Kin, family
 from twinship.hypervisor import agent, hosts, pools, vms, volumes
@@ -37,7 +38,7 @@ from twinship.lifecycle.boot import wait_boot
 from twinship.lifecycle.gather import delete_case, start_case
 from twinship.lifecycle.plan import plan_delete, plan_start, plan_stop
 from twinship.model.diagnosis import Diagnosis
-from twinship.model.errors import Busy, HypervisorError, NotFound, UsageError
+from twinship.model.errors import Busy, HypervisorError, NotFound
 from twinship.model.host import HostRecord, HostStatus
 from twinship.model.operation import Operation
 from twinship.model.plan import Plan
@@ -67,7 +68,7 @@ NAME_TRIES = 30
 """How often a free name is looked for again that another clone was quicker to take."""
 
 
-class Controller(Ledger, Workshop):
+class Controller(Ledger, Workshop, Convoy):
     """Everything Twinship can do. Threads may share one; close it when done."""
 
     def __init__(
@@ -108,6 +109,7 @@ class Controller(Ledger, Workshop):
                 },
                 lambda: self._engine,
                 stall_s=self.config.stall_s,
+                limits=self.config.limits,
             ),
             self._clock,
             Processes(self._database.now, shared=self._database.shared),
@@ -372,11 +374,7 @@ class Controller(Ledger, Workshop):
         from twinship.migrate.gather import gather
         from twinship.migrate.plan import plan_migrate
 
-        if request.stay_defined and request.temporary:
-            raise UsageError(
-                "--stay-defined and --temporary exclude each other",
-                hint="--temporary keeps the definition at the source anyway",
-            )
+        refuse_both_definitions(request)
         vm = self.inventory.find(request.vm)
         target = self.inventory.record(request.target)
         source = self.inventory.connection(vm.host)

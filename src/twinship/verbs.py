@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 
 def registry(
-    hosts: Hosts, replans: Mapping[str, Replan], engine: Callable[[], Engine], *, stall_s: float
+    hosts: Hosts,
+    replans: Mapping[str, Replan],
+    engine: Callable[[], Engine],
+    *,
+    stall_s: float,
+    limits: Mapping[str, int],
 ) -> Registry:
     """The verbs. ``replans`` says for those with a plan what has changed since it was made."""
 
@@ -49,6 +54,11 @@ def registry(
 
         return MigrateVerb(hosts=hosts, replan=replans["migrate"], stall_s=stall_s)
 
+    def moves() -> Verb:
+        from twinship.migrate.together import MovesVerb
+
+        return MovesVerb(engine=engine, limits=limits)
+
     def seal() -> Verb:
         from twinship.seal.run import SealVerb
 
@@ -69,6 +79,7 @@ def registry(
         "clone": clone,
         "clones": clones,
         "migrate": migrate,
+        "moves": moves,
         "seal": seal,
         "unseal": partial(unseal, "unseal"),
         "keep-seal": partial(unseal, "keep-seal"),

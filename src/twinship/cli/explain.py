@@ -11,6 +11,7 @@ from twinship.clone.checks import TABLE as CLONE
 from twinship.lifecycle.flatten import FLATTEN
 from twinship.lifecycle.plan import DELETE, START
 from twinship.migrate.checks import TABLE as MIGRATE
+from twinship.migrate.checks.together import TOGETHER
 from twinship.model import errors
 from twinship.model.errors import NotFound, TwinshipError
 from twinship.planning.checks import CheckTable
@@ -21,6 +22,7 @@ from twinship.template.checks import TABLE as TEMPLATE
 TABLES: dict[str, CheckTable[Any]] = {
     "clone": CLONE,
     "migrate": MIGRATE,
+    "migrate of many": TOGETHER,
     "vm start": START,
     "vm delete": DELETE,
     "vm flatten": FLATTEN,

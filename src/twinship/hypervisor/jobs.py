@@ -12,7 +12,7 @@ from twinship.domxml.document import parse
 from twinship.hypervisor.connection import Connection
 from twinship.hypervisor.translate import translated
 from twinship.hypervisor.vms import need
-from twinship.model.errors import TwinshipError
+from twinship.model.errors import Gone, TwinshipError
 
 UNLIMITED_MIB_S = 0
 
@@ -222,6 +222,30 @@ class Move:
             self._error = error
         finally:
             self._ended.set()
+
+
+def memory_rate_mib_s(connection: Connection, uuid: str) -> int:
+    """How fast the VM's memory may move, in MiB/s; a very large number for no limit."""
+    try:
+        return int(need(connection, uuid).migrateGetMaxSpeed(0))
+    except libvirt.libvirtError as error:
+        raise translated(error, f"read the rate of VM {uuid}'s moves") from error
+
+
+def limit_memory(connection: Connection, uuid: str, mib_s: int) -> bool:
+    """Sets how fast the VM's memory may move, now and later; False when it does not run here."""
+    try:
+        need(connection, uuid).migrateSetMaxSpeed(mib_s, 0)
+    except Gone:
+        return False
+    except libvirt.libvirtError as error:
+        if error.get_error_code() in (
+            libvirt.VIR_ERR_OPERATION_INVALID,
+            libvirt.VIR_ERR_NO_DOMAIN,
+        ):
+            return False
+        raise translated(error, f"set the rate of VM {uuid}'s moves") from error
+    return True
 
 
 def completed(connection: Connection, uuid: str) -> MoveStats:

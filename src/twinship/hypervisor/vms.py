@@ -149,6 +149,16 @@ def macs(connection: Connection) -> frozenset[str]:
     )
 
 
+def resident_bytes(connection: Connection, uuid: str) -> int:
+    """The memory of the host that a running VM uses, its QEMU's own with it; 0: not known."""
+    try:
+        return int(_need(connection, uuid).memoryStats().get("rss", 0)) * 1024
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_OPERATION_INVALID:
+            return 0  # it is shut off
+        raise translated(error, f"read the memory of VM {uuid}") from error
+
+
 def job(connection: Connection, uuid: str) -> str:
     """The job that holds a running VM (``migration_out``); empty for none."""
     domain = _lookup(connection, uuid)

@@ -10,6 +10,7 @@ from twinship.hypervisor import agent, jobs, vms
 from twinship.hypervisor.connection import Connection
 from twinship.migrate.meter import DiskMeter
 from twinship.migrate.plan import definition, rewrites_of, travelling_xml
+from twinship.migrate.turns import Hold, Turns, wait_for
 from twinship.model.errors import TwinshipError
 from twinship.operations.job import Job
 from twinship.transfer.carrier import patience, watch_move
@@ -42,39 +43,46 @@ class Arrival:
 
 
 def move_live(
-    job: Job, source: Connection, target: Connection, spec: dict[str, Any], *, stall_s: float
+    job: Job,
+    source: Connection,
+    target: Connection,
+    spec: dict[str, Any],
+    *,
+    stall_s: float,
+    turns: Turns,
 ) -> Arrival:
     """Moves a running VM and returns once it runs on the target.
+
+    Its memory crosses when it is its turn; disks are copied before that.
 
     Raises what libvirt said, :class:`twinship.model.errors.Cancelled`, or ``STALLED``; libvirt
     has then ended the move, and the two sides have to be looked at.
     """
-    uuid, name = spec["vm"]["uuid"], spec["vm"]["name"]
-    copied = frozenset(disk["target"] for disk in spec["disks"] if disk["way"] == "copy")
-    persist = spec["persistent"] and not spec["temporary"]
-    before = agent.clock_lag(source, uuid, job.clock)
-    order = jobs.MoveOrder(
-        uri=spec["uri"],
-        xml=travelling_xml(vms.migratable_xml(source, uuid), copied, rewrites_of(spec)),
-        persistent_xml=_arriving(source, spec, copied) if persist else "",
-        name=name,
-        copy_disks=tuple(sorted(copied)),
-        live=spec["mode"] == "live",
-        persist=persist,
-        shared_proved=spec["shared_files"],
-        rate=spec["rate"],
-    )
-    began = job.clock.monotonic()
-    move = jobs.Move(source, target, uuid, order)
-    if spec["max_pause_s"] is not None:
-        _allow_pause(job, move, spec["max_pause_s"])
-    watch_move(
-        job,
-        move,
-        (source, target),
-        stall_s=patience(stall_s, spec["rate"]),
-        meter=_meter(job, target, spec),
-    )
+    uuid = spec["vm"]["uuid"]
+    expected = spec.get("memory_expected", spec["memory_bytes"])
+    with turns.queue((f"out/{source.name}", f"in/{target.name}"), expected) as turn:
+        if not _copied(spec):
+            wait_for(job, turns, turn)
+        before = agent.clock_lag(source, uuid, job.clock)
+        order = _order(source, spec)
+        began = job.clock.monotonic()
+        move = jobs.Move(source, target, uuid, order)
+        if spec["max_pause_s"] is not None:
+            _allow_pause(job, move, spec["max_pause_s"])
+        hold = Hold(job, turns, turn, source, uuid)
+        meter = _meter(job, target, spec)
+
+        def looked_at(stats: jobs.MoveStats) -> tuple[int, int]:
+            hold.saw(stats)
+            return meter(stats)
+
+        watch_move(
+            job,
+            move,
+            (source, target),
+            stall_s=patience(stall_s, spec["rate"]),
+            meter=looked_at,
+        )
     seconds = job.clock.monotonic() - began
     stats = _completed(target, uuid)
     pause_guest_s = _felt(job, target, uuid, before) if before is not None else None
@@ -84,6 +92,26 @@ def move_live(
         pause_guest_s=pause_guest_s,
         bytes_memory=stats.memory_processed,
         rate=stats.memory_rate,
+    )
+
+
+def _copied(spec: dict[str, Any]) -> frozenset[str]:
+    return frozenset(disk["target"] for disk in spec["disks"] if disk["way"] == "copy")
+
+
+def _order(source: Connection, spec: dict[str, Any]) -> jobs.MoveOrder:
+    uuid, copied = spec["vm"]["uuid"], _copied(spec)
+    persist = spec["persistent"] and not spec["temporary"]
+    return jobs.MoveOrder(
+        uri=spec["uri"],
+        xml=travelling_xml(vms.migratable_xml(source, uuid), copied, rewrites_of(spec)),
+        persistent_xml=_arriving(source, spec, copied) if persist else "",
+        name=spec["vm"]["name"],
+        copy_disks=tuple(sorted(copied)),
+        live=spec["mode"] == "live",
+        persist=persist,
+        shared_proved=spec["shared_files"],
+        rate=spec["rate"],
     )
 
 

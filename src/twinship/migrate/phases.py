@@ -12,6 +12,7 @@ from twinship.migrate.conduct import move_live
 from twinship.migrate.observe import observe
 from twinship.migrate.plan import definition, marked_away, rewrites_of
 from twinship.migrate.reconcile import Deed, Side, reconcile_move
+from twinship.migrate.turns import Turns, let_go
 from twinship.model.errors import HostUnreachable, TwinshipError
 from twinship.operations.job import Job
 from twinship.operations.verb import Decision
@@ -28,6 +29,7 @@ class Move:
     hosts: Hosts
     spec: dict[str, Any]
     stall_s: float
+    turns: Turns
     name: str = "move"
     title: str = "move the VM"
 
@@ -43,7 +45,9 @@ class Move:
         if sides.source is Side.SERVING and sides.target is Side.ABSENT:
             job.note(self.name, {"target_was_absent": True})
             try:
-                arrival = move_live(job, source, target, spec, stall_s=self.stall_s).as_dict()
+                arrival = move_live(
+                    job, source, target, spec, stall_s=self.stall_s, turns=self.turns
+                ).as_dict()
             except TwinshipError as error:
                 copied = [disk["path"] for disk in spec["disks"] if disk["way"] == "copy"]
                 raise explained(error, target, copied[0]) if copied else error from error
@@ -70,8 +74,9 @@ class Move:
         return None
 
     def undo(self, job: Job) -> None:
-        """Leaves exactly the source, running as before."""
+        """Leaves exactly the source, running as before, and moving as fast as before."""
         self._act(job)
+        let_go(job, self.hosts.connection(self.spec["source"]), self.spec["vm"]["uuid"])
 
     def leftover(self) -> str:
         """A half VM on the target."""

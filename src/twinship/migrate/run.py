@@ -4,7 +4,7 @@ define, source definition. The source's definition goes last; its files are neve
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from twinship.hypervisor import volumes
@@ -12,6 +12,7 @@ from twinship.migrate.observe import Sides, observe
 from twinship.migrate.phases import Carry, Define, MarkAway, Move, UndefineSource, Verify
 from twinship.migrate.proving import ProveShared
 from twinship.migrate.reconcile import reconcile_move
+from twinship.migrate.turns import Turns
 from twinship.operations.job import Job
 from twinship.operations.verb import Decision, Phase, Verdict
 from twinship.transfer.nvram import CopyNvram
@@ -25,6 +26,7 @@ class MigrateVerb:
     hosts: Hosts
     replan: Replan
     stall_s: float
+    turns: Turns = field(default_factory=Turns)
     kind: str = "migrate"
     schema: int = 1
 
@@ -55,7 +57,8 @@ class MigrateVerb:
             phases.append(Verify(hosts=self.hosts, spec=spec))
             phases.append(Define(hosts=self.hosts, spec=spec))
         else:
-            phases.append(Move(hosts=self.hosts, spec=spec, stall_s=self.stall_s))
+            move = Move(hosts=self.hosts, spec=spec, stall_s=self.stall_s, turns=self.turns)
+            phases.append(move)
             phases.append(Verify(hosts=self.hosts, spec=spec))
         if spec["persistent"] and (spec["stay_defined"] or spec["temporary"]):
             phases.append(MarkAway(hosts=self.hosts, spec=spec))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 
 from twinship.clock import Clock
 from twinship.model.operation import Progress
@@ -42,6 +43,11 @@ class Reporter:
         with self._lock:
             self._sampled = (self._clock.monotonic(), 0)
             self._set(Progress(phase=title, percent=self._progress.percent), store=True)
+
+    def retitle(self, title: str) -> None:
+        """The phase goes on under another title; bytes and rates as they were."""
+        with self._lock:
+            self._set(replace(self._progress, phase=title), store=True)
 
     def bytes(self, done: int, total: int) -> None:
         """So many of so many bytes of the phase are through."""

@@ -16,3 +16,8 @@ def move_slots(source: str, target: str, pools: Iterable[str]) -> tuple[str, ...
     """For a move that writes into these pools of the target."""
     ends = (f"out/{source}", f"in/{target}")
     return (*ends, *copy_slots((target, pool) for pool in pools))
+
+
+def small_move_slots(source: str, target: str) -> tuple[str, ...]:
+    """For a move of little memory and no disk, which takes no place of one that fills a link."""
+    return (f"small/{source}", f"small/{target}", TOTAL)

@@ -85,6 +85,7 @@ def _slot_spoken(resource: str, limit: int) -> str:
     return {
         "in": f"{host} takes {moves}",
         "out": f"{host} gives {moves}",
+        "small": f"{host} takes part in {limit} small {'move' if limit == 1 else 'moves'}",
         "pool": f"pool {pool} on {host} takes {copies}",
     }.get(kind, f"there are {limit} operations")
 

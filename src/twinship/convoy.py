@@ -1,0 +1,134 @@
+"""Moving many VMs by one command: a part of :class:`twinship.Controller`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from twinship.clone.ids import new_ids
+from twinship.config import Config
+from twinship.hypervisor import vms as hypervisor_vms
+from twinship.inventory.inventory import Inventory
+from twinship.model.errors import UsageError
+from twinship.model.operation import Operation
+from twinship.model.plan import Plan
+from twinship.model.request import MigrateRequest
+from twinship.model.vm import Vm
+from twinship.operations.job import Watch
+from twinship.operations.runner import Runner
+
+if TYPE_CHECKING:
+    from twinship.migrate.checks.together import Left
+    from twinship.migrate.facts import MigrateFacts
+    from twinship.migrate.many import Moving
+
+
+class Convoy:
+    """Several VMs, or all of a host, to another."""
+
+    config: Config
+    inventory: Inventory
+    _runner: Runner
+
+    def _begin(self) -> None:
+        raise NotImplementedError
+
+    def migrate_many_plan(
+        self,
+        request: MigrateRequest,
+        vms: Sequence[str] = (),
+        *,
+        source: str = "",
+        keep_going: bool = False,
+    ) -> Plan:
+        """What moving these VMs would do, or with ``source`` all VMs of that host.
+
+        ``request`` says how and where to; its ``vm`` is not looked at. Of ``source``, templates
+        and bases of linked clones stay, and the plan says so (``LEFT_BEHIND``).
+        """
+        from twinship.migrate.many import left_behind, plan_moves
+
+        refuse_both_definitions(request)
+        target = self.inventory.record(request.target).name
+        found = self._of_host(source) if source else self._named(vms)
+        left: list[Left] = []
+        moving: list[Moving] = []
+        for vm in found:
+            facts = self._facts_of_move(vm, target)
+            stays = left_behind(facts) if source else None
+            if stays is not None:
+                left.append(stays)
+            else:
+                moving.append(self._moving(vm, facts, request))
+        return plan_moves(
+            moving,
+            target=target,
+            left=left,
+            keep_going=keep_going,
+            limits=self.config.limits,
+            rate=request.rate,
+        )
+
+    def migrate_many(
+        self,
+        request: MigrateRequest,
+        vms: Sequence[str] = (),
+        *,
+        source: str = "",
+        keep_going: bool = False,
+        wait: bool = True,
+        watch: Watch | None = None,
+    ) -> Operation | None:
+        """Moves these VMs, or all of a host; None when there is none to move.
+
+        The first failure stops the rest, unless ``keep_going``; what has arrived stays where it is.
+        Raises :class:`CheckBlocked` when a check blocks, before anything is touched.
+        """
+        self._begin()
+        plan = self.migrate_many_plan(request, vms, source=source, keep_going=keep_going)
+        if not plan.spec["moves"]:
+            return None
+        return self._runner.run(plan, watch, wait=wait)
+
+    def _named(self, names: Sequence[str]) -> tuple[Vm, ...]:
+        found: dict[tuple[str, str], Vm] = {}
+        for name in names:
+            vm = self.inventory.find(name)
+            if found.setdefault((vm.host, vm.uuid), vm) is not vm:
+                raise UsageError(f"VM {vm.label} is named twice", hint="name each VM once")
+        if not found:
+            raise UsageError(
+                "which VM is to be moved?", hint="name some, or all of a host: --all --from HOST"
+            )
+        return tuple(found.values())
+
+    def _of_host(self, host: str) -> tuple[Vm, ...]:
+        from twinship.migrate.many import OURS
+
+        connection = self.inventory.connection(host)
+        found = hypervisor_vms.all_vms(connection)
+        return tuple(vm for vm in found if vm.persistent or not vm.name.startswith(OURS))
+
+    def _facts_of_move(self, vm: Vm, target: str) -> MigrateFacts:
+        from twinship.migrate.gather import gather
+
+        here, there = self.inventory.connection(vm.host), self.inventory.connection(target)
+        return gather(here, there, vm.uuid)
+
+    def _moving(self, vm: Vm, facts: MigrateFacts, request: MigrateRequest) -> Moving:
+        from twinship.migrate.many import Moving
+
+        here = self.inventory.connection(vm.host)
+        resident = hypervisor_vms.resident_bytes(here, vm.uuid) if vm.state.active else 0
+        mine = replace(request, vm=f"{vm.host}/{vm.uuid}")
+        return Moving(facts=facts, request=mine, ids=new_ids(0), resident_bytes=resident)
+
+
+def refuse_both_definitions(request: MigrateRequest) -> None:
+    """Raises :class:`UsageError` for a request that says two things of the definition."""
+    if request.stay_defined and request.temporary:
+        raise UsageError(
+            "--stay-defined and --temporary exclude each other",
+            hint="--temporary keeps the definition at the source anyway",
+        )
