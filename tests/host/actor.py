@@ -115,6 +115,11 @@ def main() -> int:
         elif order["verb"] == "clones":
             names = request.pop("names")
             operation = controller.clone_many(CloneRequest(**request), names, watch=watch)
+        elif order["verb"] == "moves":
+            names = request.pop("vms")
+            moved = controller.migrate_many(MigrateRequest(vm="", **request), names, watch=watch)
+            assert moved is not None
+            operation = moved
         elif order["verb"] == "clone":
             for field, kind in (("tpm_way", StateWay), ("mode", CloneMode)):
                 if field in request:
