@@ -2,8 +2,8 @@
 
 ``actor.py STATE_DIR ORDER``: the order is JSON with verb, request, deed (``kill``, ``interrupt``,
 ``terminate``, ``stop``) and the moment: ``phase`` (the beginning of its title), or ``write`` (kind
-and phase of a line of the journal) with ``when`` (``before`` or ``after`` it is committed). Exits
-like the command; with 99 when the moment never came.
+and phase of a line of the journal) with ``when`` (``before`` or ``after`` it is committed), of
+several such lines the ``nth``. Exits like the command; with 99 when the moment never came.
 """
 
 from __future__ import annotations
@@ -68,12 +68,16 @@ class Actor:
         append: Callable[..., None] = OperationStore._append
         write = Database.write
         written: list[bool] = []
+        left = [int(self._order.get("nth", 1))]
 
         def watched_append(
             connection: sa.Connection, operation_id: str, kind: str, phase: str, *rest: Any
         ) -> None:
             append(connection, operation_id, kind, phase, *rest)
             if (kind, phase) == wanted:
+                left[0] -= 1
+                if left[0]:
+                    return
                 if before:
                     self.act()
                 written.append(True)

@@ -7,10 +7,11 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from tests.host.guests import content, guest_disk, text_of
 from tests.host.world import IMAGES, MIB, Disk, World
@@ -204,6 +205,69 @@ class Story:
         went = self.check(before)
         self.world.assert_nothing_left()
         return went
+
+
+@dataclass(frozen=True)
+class ManyMoves:
+    """Three VMs of lab1 that move together: shut off, running with a disk, running without."""
+
+    world: World
+
+    STATES: ClassVar[dict[str, str]] = {"off": "shut off", "db": "running", "app": "running"}
+
+    def set_up(self) -> str:
+        """Makes them; returns the digest of the disk of the one that is shut off."""
+        self.world.clean()
+        self.world.make_vm(self.world.one, "off", Disk(file="off.qcow2", data_bytes=MIB))
+        self.world.make_vm(self.world.one, "db", Disk(file="db.qcow2", data_bytes=MIB), start=True)
+        self.world.make_vm(self.world.one, "app", start=True)
+        return self.world.sha(self.world.one, "off.qcow2")
+
+    def steps(self) -> list[tuple[Step, int]]:
+        """The lines of the journals of all, parent and children, each with which of its like."""
+        self.set_up()
+        never = self.act("kill", (("no", "such"), 1), "after")
+        never.communicate(timeout=120)
+        assert never.returncode == 99
+        with self.world.controller() as controller:
+            every = controller.operation_list(children=True)
+            counted = Counter(
+                (event.kind, event.phase)
+                for op in every
+                for event in controller.operation_log(op.id)
+                # How often one waits for a place is not the same twice.
+                if event.kind != "queued"
+            )
+        return [(step, nth) for step, count in counted.items() for nth in range(1, count + 1)]
+
+    def act(self, deed: str, at: tuple[Step, int], when: str) -> subprocess.Popen[str]:
+        """Starts the move of all in a process that does the deed there."""
+        step, nth = at
+        request = {"vms": list(self.STATES), "target": "lab2"}
+        order: dict[str, Any] = {"write": step, "nth": nth, "when": when}
+        return self.world.actor(verb="moves", request=request, deed=deed, **order)
+
+    def crash(self, at: tuple[Step, int], when: str) -> int:
+        """Kills the worker there, recovers; how many arrived. Fails unless each is on one host."""
+        before = self.set_up()
+        process = self.act("kill", at, when)
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == -9, f"{at} was not hit: {process.returncode} {errors}"
+        self.world.resume_all()
+        one, two = self.world.vms(self.world.one), self.world.vms(self.world.two)
+        assert one | two == self.STATES, f"{at} {when}: {one} {two}"
+        assert not set(one) & set(two), f"{at} {when}: {one} {two}"
+        disks = {f"{name}.qcow2" for name in two if name != "app"}
+        assert self.world.files(self.world.two) == disks, "copies of those that arrived, no others"
+        assert self.world.files(self.world.one) == {"off.qcow2", "db.qcow2"}
+        there = self.world.two if "off" in two else self.world.one
+        assert self.world.sha(there, "off.qcow2") == before
+        with self.world.controller() as controller:
+            every = controller.operation_list(children=True)
+            assert all(op.state.ended for op in every), at
+            assert not [op for op in every if op.state is OperationState.NEEDS_ATTENTION], at
+        self.world.assert_nothing_left()
+        return len(two)
 
 
 STORIES: dict[str, dict[str, Any]] = {

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.host.story import STORIES, Story
+from tests.host.story import STORIES, ManyMoves, Story
 from tests.host.world import World
 
 pytestmark = pytest.mark.host
@@ -39,3 +39,21 @@ def test_a_worker_killed_around_any_line_of_its_journal_is_recovered(
     # not begun when it was resumed is simply run.)
     order = [way for at, way in ways.items() if at != (("running", ""), "before")]
     assert order == sorted(order, key=["undone", "done"].index)
+
+
+def test_many_moves_cut_off_in_the_middle_lose_no_vm(no_shares_left: World) -> None:
+    story = ManyMoves(no_shares_left)
+    # The first and the second memory are about to cross, or have crossed.
+    story.crash((("intent", "move"), 2), "after")
+    assert story.crash((("done", "move"), 1), "after") >= 1
+
+
+@pytest.mark.all
+def test_many_moves_killed_around_any_line_of_any_journal_lose_no_vm(
+    no_shares_left: World,
+) -> None:
+    story = ManyMoves(no_shares_left)
+    steps = story.steps()
+    assert len(steps) >= 30
+    arrived = {story.crash(at, when) for at in steps for when in ("before", "after")}
+    assert arrived >= {0, 1, 2, 3}
