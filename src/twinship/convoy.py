@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from twinship.clone.ids import new_ids
 from twinship.config import Config
+from twinship.hypervisor import hosts
 from twinship.hypervisor import vms as hypervisor_vms
 from twinship.inventory.inventory import Inventory
 from twinship.model.errors import UsageError
+from twinship.model.host import HostFacts
 from twinship.model.operation import Operation
 from twinship.model.plan import Plan
 from twinship.model.request import MigrateRequest
@@ -54,8 +56,12 @@ class Convoy:
         found = self._of_host(source) if source else self._named(vms)
         left: list[Left] = []
         moving: list[Moving] = []
+        shown = {
+            host: hosts.facts(self.inventory.connection(host))
+            for host in {target, *(vm.host for vm in found)}
+        }
         for vm in found:
-            facts = self._facts_of_move(vm, target)
+            facts = self._facts_of_move(vm, target, (shown[vm.host], shown[target]))
             stays = left_behind(facts) if source else None
             if stays is not None:
                 left.append(stays)
@@ -110,11 +116,13 @@ class Convoy:
         found = hypervisor_vms.all_vms(connection)
         return tuple(vm for vm in found if vm.persistent or not vm.name.startswith(OURS))
 
-    def _facts_of_move(self, vm: Vm, target: str) -> MigrateFacts:
+    def _facts_of_move(
+        self, vm: Vm, target: str, known: tuple[HostFacts, HostFacts]
+    ) -> MigrateFacts:
         from twinship.migrate.gather import gather
 
         here, there = self.inventory.connection(vm.host), self.inventory.connection(target)
-        return gather(here, there, vm.uuid)
+        return gather(here, there, vm.uuid, known=known)
 
     def _moving(self, vm: Vm, facts: MigrateFacts, request: MigrateRequest) -> Moving:
         from twinship.migrate.many import Moving

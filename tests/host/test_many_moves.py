@@ -8,7 +8,13 @@ import time
 import pytest
 
 from tests.host.world import IMAGES, MIB, Disk, World, code_of
+from twinship.hypervisor import jobs
+from twinship.hypervisor.connection import Connection
+from twinship.migrate import order, turns
 from twinship.model.operation import OperationState
+from twinship.model.request import MigrateRequest
+from twinship_lab import Link
+from twinship_lab.guests import GuestSpec, Load, NewDisk, create_guest
 
 pytestmark = pytest.mark.host
 
@@ -121,3 +127,51 @@ def test_many_that_are_cut_off_are_each_on_one_host(world: World, deed: str) -> 
     assert not set(here) & set(there)
     assert there, "what had arrived stays"
     assert {op.state for op in world.operations()} == {OperationState.SUCCEEDED}
+
+
+@pytest.mark.all
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_a_memory_whose_disks_are_copied_waits_for_that_of_another(
+    world: World, monkeypatch: pytest.MonkeyPatch, cancelled: bool
+) -> None:
+    """Held by libvirt's own limit on its rate; no VM is left with that limit."""
+    disk = NewDisk(size_bytes=64 * MIB, data_bytes=16 * MIB)
+    for name, disks in (("alone", ()), ("copied", (disk,))):
+        spec = GuestSpec(memory_mib=128, disks=disks, load=Load(tick_ms=500), start=True)
+        create_guest(world.one, world.lab.cache, name, spec)
+    usual = speed(world, "copied")
+    world.one.link(which=Link.DATA, rate_bytes_s=8 * 10**6)
+    monkeypatch.setattr(order, "OVERLAP_BYTES", MIB)
+    told: list[int] = []
+    limit = jobs.limit_memory
+
+    def noted(connection: Connection, uuid: str, mib_s: int) -> bool:
+        told.append(mib_s)
+        if cancelled and mib_s == turns.HELD_MIB_S:
+            with world.controller() as other:
+                (parent,) = other.operation_list(unfinished=True)
+                other.operation_cancel(parent.id)
+        return limit(connection, uuid, mib_s)
+
+    monkeypatch.setattr(jobs, "limit_memory", noted)
+    with world.controller() as controller:
+        request = MigrateRequest(vm="", target="lab2")
+        operation = controller.migrate_many(request, ["alone", "copied"])
+
+    assert operation is not None
+    assert told[0] == turns.HELD_MIB_S
+    assert told[-1] == usual
+    where = {"lab1": world.vms(world.one), "lab2": world.vms(world.two)}
+    if cancelled:
+        assert operation.state is OperationState.CANCELLED
+        assert where == {"lab1": {"alone": "running", "copied": "running"}, "lab2": {}}
+        assert speed(world, "copied") == usual
+    else:
+        assert operation.state is OperationState.SUCCEEDED
+        assert where == {"lab1": {}, "lab2": {"alone": "running", "copied": "running"}}
+
+
+def speed(world: World, name: str) -> int:
+    """The most that the VM's memory may take, in MiB/s."""
+    shown = world.one.run(["virsh", "migrate-getspeed", name]).stdout.decode()
+    return int(shown.strip())

@@ -9,11 +9,22 @@ from twinship.hypervisor.connection import Connection
 from twinship.inventory.lineage import children
 from twinship.migrate import fitting
 from twinship.migrate.facts import MigrateFacts, TargetFile
+from twinship.model.host import HostFacts
 from twinship.model.vm import VmFacts
 
 
-def gather(source: Connection, target: Connection, uuid: str) -> MigrateFacts:
-    """All facts for moving the VM ``uuid`` from one host to the other."""
+def gather(
+    source: Connection,
+    target: Connection,
+    uuid: str,
+    *,
+    known: tuple[HostFacts, HostFacts] | None = None,
+) -> MigrateFacts:
+    """All facts for moving the VM ``uuid`` from one host to the other.
+
+    ``known``: what the two hosts have just shown, when many VMs are looked at.
+    """
+    here, there_facts = known or (hosts.facts(source), hosts.facts(target))
     vm = vms.facts(source, uuid)
     summary = domread.summary(vm.live_xml or vm.inactive_xml)
     asked = needs(vm.live_xml or vm.inactive_xml)
@@ -21,8 +32,8 @@ def gather(source: Connection, target: Connection, uuid: str) -> MigrateFacts:
     there = vms.state(target, uuid)
     named = vms.find_by_name(target, vm.vm.name)
     return MigrateFacts(
-        source=hosts.facts(source),
-        target=hosts.facts(target),
+        source=here,
+        target=there_facts,
         source_record=source.record,
         target_record=target.record,
         vm=vm,

@@ -299,9 +299,11 @@ class OperationStore:
 
 
 def _values(op: Operation) -> dict[str, Any]:
-    values = dataclasses.asdict(op)
+    # Not asdict(), which would copy the whole spec for every line of progress.
+    values = {field.name: getattr(op, field.name) for field in dataclasses.fields(op)}
     values.pop("children")
     values["state"] = op.state.value
+    values["progress"] = dataclasses.asdict(op.progress)
     for key in ("resources", "leftovers"):
         values[key] = list(values[key])
     for key in ("spec", "result", "error"):
