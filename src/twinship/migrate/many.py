@@ -93,6 +93,7 @@ def plan_moves(
         ),
         estimate_s=None,
         forecast=next((plan.forecast for plan in plans if plan.forecast is not None), None),
+        diff="".join(plan.diff for plan in plans),
         domain_xml=tuple(xml for plan in plans for xml in plan.domain_xml),
         resources=tuple(dict.fromkeys(r for plan in plans for r in plan.resources)),
         spec={
