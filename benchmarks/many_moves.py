@@ -36,7 +36,6 @@ def ten_idle_vms(made: Lab, environment: dict[str, str], *, rounds: int = ROUNDS
         disk = made.share(name, 16 * 2**20)
         spec = GuestSpec(shared=(disk,), memory_mib=MEMORY_MIB, load=IDLE, start=True)
         create_guest(one, made.cache, name, spec)
-    for name in names:
         up(one, name)
     seconds: dict[str, list[float]] = {"ours": [], "virsh": []}
     here, there = one, two
