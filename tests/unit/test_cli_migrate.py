@@ -50,6 +50,7 @@ def ended(failed: list[Any], left: list[Any] | None = None) -> Any:
         ("web --from kvm01 --to kvm02", "--from is for --all", "is named kvm01/web"),
         ("--from kvm01 --to kvm02", "--from is for --all", "did you mean --all --from kvm01?"),
         ("--all --from kvm02 --to kvm02", "both name kvm02", "another host"),
+        ("web db --to kvm02,kvm03", "one host at a time", "--to kvm02"),
     ],
 )
 def test_words_that_do_not_go_together_are_refused_with_a_hint(
