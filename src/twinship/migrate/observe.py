@@ -37,7 +37,10 @@ def _side(hosts: Hosts, spec: dict[str, Any], host: str, troubles: list[str]) ->
     except HostUnreachable as error:
         troubles.append(f"{host}: {error.cause or error.message}")
         return Side.UNSEEN
-    return side_of(found, was_paused=bool(spec["was_paused"]))
+    side = side_of(found, was_paused=bool(spec["was_paused"]))
+    if side is Side.UNSEEN:
+        troubles.append(f"{host}: the VM is just ending")
+    return side
 
 
 def side_of(found: tuple[VmState, str, bool] | None, *, was_paused: bool) -> Side:
@@ -45,6 +48,8 @@ def side_of(found: tuple[VmState, str, bool] | None, *, was_paused: bool) -> Sid
     if found is None:
         return Side.ABSENT
     state, reason, _ = found
+    if state is VmState.SHUTTING_DOWN:
+        return Side.UNSEEN  # it is ending this very moment: neither serving any more nor off yet
     if state is VmState.PAUSED:
         if was_paused and reason not in _OF_THE_MOVE:
             return Side.SERVING
