@@ -22,8 +22,10 @@ from twinship.clone.plan import plan_clone
 from twinship.clone.reconcile import reconcile_clone
 from twinship.clone.run import CloneVerb
 from twinship.hypervisor.connection import Connection
+from twinship.migrate import phases
 from twinship.migrate.plan import plan_migrate
 from twinship.migrate.run import MigrateVerb
+from twinship.model.errors import TwinshipError
 from twinship.model.plan import Plan
 from twinship.operations.verb import Decision, Verb
 from twinship.transfer.carrier import patience
@@ -129,7 +131,8 @@ def test_what_keeps_its_definition_is_never_undefined() -> None:
 
 
 def test_shared_disks_make_no_volumes() -> None:
-    assert names("live, shared") == ["recheck", "prove", "move", "verify", "undefine"]
+    order = ["recheck", "prove", "move", "release", "verify", "undefine"]
+    assert names("live, shared") == order
 
 
 def test_a_clone_goes_forward_once_it_is_defined_and_back_before() -> None:
@@ -140,3 +143,14 @@ def test_a_clone_goes_forward_once_it_is_defined_and_back_before() -> None:
 def test_a_slow_copy_is_given_the_time_its_read_ahead_takes() -> None:
     assert patience(20.0, 0) == 20.0
     assert patience(20.0, 2**20) == 20.0 + 32.0
+
+
+@pytest.mark.parametrize("way", [Decision.FORWARD, Decision.ATTENTION])
+def test_an_undo_that_finds_the_vm_on_the_target_stops_before_its_disks_are_deleted(
+    monkeypatch: pytest.MonkeyPatch, way: Decision
+) -> None:
+    monkeypatch.setattr(phases, "act", lambda *_: way)
+    verb, plan = EVERY["live"]
+    (move,) = (phase for phase in verb.phases(dict(plan.spec)) if phase.name == "move")
+    with pytest.raises(TwinshipError, match="cannot be brought back"):
+        move.undo(None)  # type: ignore[arg-type]

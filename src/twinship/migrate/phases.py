@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from twinship.domxml.carrier import Carrier
-from twinship.hypervisor import jobs, vms, volumes
+from twinship.hypervisor import vms, volumes
 from twinship.inventory.lineage import carried
 from twinship.migrate.conduct import move_live
 from twinship.migrate.observe import observe
 from twinship.migrate.plan import definition, marked_away, rewrites_of
-from twinship.migrate.reconcile import Deed, Side, reconcile_move
+from twinship.migrate.reconcile import Side, reconcile_move
+from twinship.migrate.settle import act
 from twinship.migrate.turns import Turns, let_go
-from twinship.model.errors import HostUnreachable, TwinshipError
+from twinship.model.errors import TwinshipError
 from twinship.operations.job import Job
 from twinship.operations.verb import Decision
 from twinship.transfer.carrier import FileCopy, carry_across, end_carriers
@@ -60,7 +61,7 @@ class Move:
                     cause=f"source: {sides.source.value}, target: {sides.target.value}",
                 )
             arrival = {"seconds": None, "pause_s": None, "pause_guest_s": None}
-            self._act(job)
+            act(job, self.hosts, spec, self.name)
         job.no_way_back()
         copied_bytes = {
             disk["target"]: _allocated(self.hosts, spec["target"], disk["path"])
@@ -74,42 +75,20 @@ class Move:
         return None
 
     def undo(self, job: Job) -> None:
-        """Leaves exactly the source, running as before, and moving as fast as before."""
-        self._act(job)
+        """Leaves exactly the source, running as before, and moving as fast as before.
+
+        Raises ``VM_CHANGED`` if the target turns out to have the VM: nothing more may be undone.
+        """
+        if act(job, self.hosts, self.spec, self.name) is not Decision.BACK:
+            raise TwinshipError(
+                f"VM {self.spec['vm']['name']} cannot be brought back to {self.spec['source']}",
+                code="VM_CHANGED",
+            )
         let_go(job, self.hosts.connection(self.spec["source"]), self.spec["vm"]["uuid"])
 
     def leftover(self) -> str:
         """A half VM on the target."""
         return f"perhaps a stopped half of VM {self.spec['vm']['name']} on {self.spec['target']}"
-
-    def _act(self, job: Job) -> None:
-        """Does what the verdict on both sides asks for, until it asks for nothing more."""
-        spec, uuid = self.spec, self.spec["vm"]["uuid"]
-        for _ in range(len(Deed) + 1):
-            sides = observe(self.hosts, spec)
-            if Side.UNSEEN in (sides.source, sides.target):
-                raise HostUnreachable("a host cannot be seen", cause=sides.trouble)
-            verdict = reconcile_move(
-                sides.source, sides.target, live=True, arrived="move" in job.outcomes()
-            )
-            if not verdict.deeds:
-                return
-            job.record("settling", self.name, {"why": verdict.why, "deeds": list(verdict.deeds)})
-            ours = job.notes(self.name).get("target_was_absent", False)
-            for deed in verdict.deeds:
-                if deed in (Deed.END_TARGET, Deed.UNDEFINE_TARGET) and not ours:
-                    return  # it was there before us: somebody else's
-                match deed:
-                    case Deed.STOP_JOB:
-                        jobs.abort_job(self.hosts.connection(spec["source"]), uuid)
-                    case Deed.END_TARGET:
-                        vms.destroy(self.hosts.connection(spec["target"]), uuid)
-                    case Deed.UNDEFINE_TARGET:
-                        vms.undefine(self.hosts.connection(spec["target"]), uuid)
-                    case Deed.RESUME_SOURCE:
-                        vms.resume(self.hosts.connection(spec["source"]), uuid)
-                    case Deed.END_SOURCE:
-                        vms.destroy(self.hosts.connection(spec["source"]), uuid)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from twinship.migrate.observe import Sides, observe
 from twinship.migrate.phases import Carry, Define, MarkAway, Move, UndefineSource, Verify
 from twinship.migrate.proving import ProveShared
 from twinship.migrate.reconcile import reconcile_move
+from twinship.migrate.settle import Release
 from twinship.migrate.turns import Turns
 from twinship.operations.job import Job
 from twinship.operations.verb import Decision, Phase, Verdict
@@ -59,6 +60,7 @@ class MigrateVerb:
         else:
             move = Move(hosts=self.hosts, spec=spec, stall_s=self.stall_s, turns=self.turns)
             phases.append(move)
+            phases.append(Release(hosts=self.hosts, spec=spec))
             phases.append(Verify(hosts=self.hosts, spec=spec))
         if spec["persistent"] and (spec["stay_defined"] or spec["temporary"]):
             phases.append(MarkAway(hosts=self.hosts, spec=spec))
