@@ -10,6 +10,8 @@ beside a migration on a link that was cut hung until the link was back).
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -49,6 +51,18 @@ class Connection:
         """The connection to the same host for the calling thread. Raises as ``Connections.get``."""
         return self._pool.get(self.record)
 
+    @contextmanager
+    def another(self) -> Iterator[Connection]:
+        """A new connection to the same host, which nobody else is given or closes.
+
+        Raises :class:`HostUnreachable` as ``Connections.get``.
+        """
+        fresh = self._pool.open(self.record)
+        try:
+            yield fresh
+        finally:
+            fresh.close()
+
     def close(self) -> None:
         """Closes it; what was marked to die with this connection dies."""
         try:
@@ -83,10 +97,14 @@ class Connections:
             known.close()
         if found is not None:
             return found
-        fresh = Connection(record, _open_bounded(record, self._config), self)
+        fresh = self.open(record)
         with self._lock:
             self._open.append(fresh)
         return fresh
+
+    def open(self, record: HostRecord) -> Connection:
+        """A connection that is the caller's to close."""
+        return Connection(record, _open_bounded(record, self._config), self)
 
     def release(self) -> None:
         """The calling thread needs its connections no more; others may have them."""

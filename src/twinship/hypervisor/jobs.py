@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -146,20 +148,39 @@ class Move:
     end, the source runs on and the copy on the target is removed by the target's libvirt.
     """
 
-    def __init__(self, source: Connection, target: Connection, uuid: str, order: MoveOrder) -> None:
-        """Begins at once."""
+    def __init__(
+        self,
+        source: Connection,
+        target: Connection,
+        uuid: str,
+        order: MoveOrder,
+        *,
+        when_unanswered: Callable[[], None] | None = None,
+    ) -> None:
+        """Begins at once.
+
+        ``when_unanswered`` is called when the target's connection breaks while an answer of it is
+        waited for; libvirt goes on, as if the answer had been no, once it returns. It must not
+        raise, and not use the connections of this thread.
+        """
         self._source = source
         self._target = target
         self._uuid = uuid
         self._order = order
+        self._when_unanswered = when_unanswered
         self._error: TwinshipError | None = None
         self._ended = threading.Event()
+        self._unanswered = threading.Event()
         self._thread = threading.Thread(target=self._perform, name=f"move-{uuid}", daemon=True)
         self._thread.start()
 
     def wait(self, seconds: float) -> bool:
         """Waits at most that long; True once it is over."""
         return self._ended.wait(seconds)
+
+    def unanswered(self) -> bool:
+        """Whether the move is held because the target's answer was lost."""
+        return self._unanswered.is_set() and not self._ended.is_set()
 
     def stats(self) -> MoveStats:
         """libvirt's numbers as of now; all zero before it has begun and after it is over."""
@@ -213,15 +234,28 @@ class Move:
         if order.rate:
             params[libvirt.VIR_MIGRATE_PARAM_BANDWIDTH] = max(1, order.rate // 2**20)
         try:
-            # Connections of this thread's own: the caller's are for watching.
-            source, target = self._source.mine(), self._target.mine()
-            need(source, self._uuid).migrate3(target.raw, params, flags)
+            # Connections of this thread's own: the caller's are for watching. Nobody may close the
+            # target's while libvirt reports from within it that it broke.
+            source = self._source.mine()
+            with self._target.another() as target:
+                target.raw.registerCloseCallback(self._broken, threading.get_ident())
+                try:
+                    need(source, self._uuid).migrate3(target.raw, params, flags)
+                finally:
+                    with suppress(libvirt.libvirtError):  # it is gone once it was called
+                        target.raw.unregisterCloseCallback()
         except libvirt.libvirtError as error:
             self._error = translated(error, f"move VM {order.name} to {self._target.name}")
         except TwinshipError as error:
             self._error = error
         finally:
             self._ended.set()
+
+    def _broken(self, _raw: Any, _reason: int, mover: int) -> None:
+        """Called by the thread that waits for an answer; else by the one that runs the events."""
+        if self._when_unanswered is not None and threading.get_ident() == mover:
+            self._unanswered.set()
+            self._when_unanswered()
 
 
 def memory_rate_mib_s(connection: Connection, uuid: str) -> int:

@@ -195,6 +195,15 @@ def state(connection: Connection, uuid: str) -> tuple[VmState, str, bool] | None
     return found, _PAUSE_REASONS.get(reason, "") if found is VmState.PAUSED else "", persistent
 
 
+def failed_to_start(connection: Connection, uuid: str) -> bool:
+    """Whether a VM that is shut off is so because its QEMU did not come up, or was given up."""
+    with doing(f"read the state of VM {uuid} on {connection.name}"):
+        number, reason = _need(connection, uuid).state(0)
+    return bool(
+        number == libvirt.VIR_DOMAIN_SHUTOFF and reason == libvirt.VIR_DOMAIN_SHUTOFF_FAILED
+    )
+
+
 def find_by_name(connection: Connection, name: str) -> tuple[str, VmState] | None:
     """UUID and state of the VM of that name; None when there is none."""
     try:

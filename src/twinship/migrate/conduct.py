@@ -11,6 +11,7 @@ from twinship.hypervisor.connection import Connection
 from twinship.migrate.meter import DiskMeter
 from twinship.migrate.plan import definition, rewrites_of, travelling_xml
 from twinship.migrate.turns import Hold, Turns, wait_for
+from twinship.migrate.unanswered import hold_source
 from twinship.model.errors import TwinshipError
 from twinship.operations.job import Job
 from twinship.transfer.carrier import patience, watch_move
@@ -66,7 +67,13 @@ def move_live(
         before = agent.clock_lag(source, uuid, job.clock)
         order = _order(source, spec)
         began = job.clock.monotonic()
-        move = jobs.Move(source, target, uuid, order)
+        move = jobs.Move(
+            source,
+            target,
+            uuid,
+            order,
+            when_unanswered=lambda: hold_source(source, target, uuid, job.clock),
+        )
         if spec["max_pause_s"] is not None:
             _allow_pause(job, move, spec["max_pause_s"])
         hold = Hold(job, turns, turn, source, uuid)

@@ -28,6 +28,7 @@ POLL_S = 0.05
 BREAK_OFF_AFTER_S = 30.0
 """The last resort: libvirt 9.0's daemon can crash when a domain is ended while its mirror hangs
 (measured; its VMs run on, and the operation goes on when it is back)."""
+ANSWER_WITHIN_S = 2.0
 MOST_SLICES = 4
 DIRECT_ALIGNMENT = 4096
 READ_AHEAD_BYTES = 16 * 1024 * 1024
@@ -291,13 +292,22 @@ def watch_move(
     until the link is back or TCP gives up (minutes; measured). ``break_off`` ends it sooner where
     there is nothing to lose; a VM that serves runs on meanwhile. ``meter`` makes bytes done and
     bytes in all of libvirt's numbers.
+
+    A move whose target does not say whether it has started the VM is left, held, after
+    ``ANSWER_WITHIN_S`` (:class:`HostUnreachable`): both sides have to be looked at.
     """
     most, last, moved_at = 0, -1, job.clock.monotonic()
     stopped: TwinshipError | None = None
     stopped_at = 0.0
+    held_since: float | None = None
     while not move.wait(POLL_S):
-        stats = move.stats()
         now = job.clock.monotonic()
+        if move.unanswered():
+            held_since = now if held_since is None else held_since
+            if now - held_since > ANSWER_WITHIN_S:
+                raise _no_answer(ends[1])
+            continue
+        stats = move.stats()
         if stats.done_bytes != last:
             last, moved_at = stats.done_bytes, now
         if stats.done_bytes:
@@ -340,6 +350,14 @@ def _silent_end(ends: tuple[Connection, Connection]) -> TwinshipError | None:
                 hint=f"twinship host check {end.name}",
             )
     return None
+
+
+def _no_answer(target: Connection) -> HostUnreachable:
+    return HostUnreachable(
+        f"host {target.name} did not say whether it has started the VM",
+        cause="its connection broke at that moment; the source stands still until it is known",
+        hint=f"twinship host check {target.name}",
+    )
 
 
 def _cancelled(job: Job) -> TwinshipError:
