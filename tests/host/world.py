@@ -218,9 +218,9 @@ class World:
             if host.daemon_state() is not DaemonState.RUNNING:
                 host.daemon(DaemonAction.START)
 
-    def clean_vms(self) -> None:
-        """No VM on either host; files stay."""
-        for host in (self.one, self.two):
+    def clean_vms(self, *hosts: LabHost) -> None:
+        """No VM on these hosts, or on either; files stay."""
+        for host in hosts or (self.one, self.two):
             for name, state in self.vms(host).items():
                 if state != "shut off":
                     host.run(["virsh", "-q", "destroy", "--domain", name], check=False)

@@ -57,6 +57,8 @@ _TABLE: dict[int, tuple[type[HypervisorError], str, str]] = {
     ),
 }
 
+_DISK_FAILED = "migration of disk"
+"""libvirt's words for a mirror that QEMU gave up, the reason behind them."""
 _NO_SPACE = ("No space left on device", "not enough space", "Not enough space")
 _SYSTEM_UNREACHABLE = (
     "Failed to connect socket",
@@ -79,6 +81,14 @@ def translated(error: libvirt.libvirtError, doing: str) -> HypervisorError:
             code="STORAGE_FULL",
             cause=text,
             hint="free space there or choose another pool (--pool)",
+        )
+    if _DISK_FAILED in text and "Input/output error" in text:
+        return HypervisorError(
+            f"cannot {doing}: a disk could not be read or written",
+            code="COPY_FAILED",
+            cause=text,
+            hint="see the kernel's log (dmesg) and QEMU's (/var/log/libvirt/qemu) on both hosts; a "
+            "disk with bad sectors can be saved with ddrescue while the VM is off",
         )
     if code == libvirt.VIR_ERR_SYSTEM_ERROR and any(w in text for w in _SYSTEM_UNREACHABLE):
         code = libvirt.VIR_ERR_RPC
