@@ -33,11 +33,12 @@ def doctor(ctx: click.Context, fix: bool, output: str) -> None:
             click.echo(ailment.code)
             continue
         mark = {True: "mended", False: "not mended", None: "wrong"}[ailment.mended]
+        mark = "note" if ailment.note else mark
         click.echo(f"{mark}: {visible(ailment.message)}  [{ailment.code}]")
         if not ailment.mended:
             how = "twinship doctor --fix would" if ailment.certain and not fix else "do"
             click.echo(f"  {how}: {visible(ailment.cure)}")
     click.echo(f"looked at {found.vms} VMs on {found.hosts} hosts", err=True)
-    if not found.ailments:
+    if not found.left:
         click.echo("all is well", err=True)
     ctx.exit(9 if found.left else 0)

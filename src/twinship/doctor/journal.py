@@ -33,7 +33,10 @@ class Move:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Journal:
-    """``held``: VMs an unfinished operation works on. ``carriers``: theirs, by UUID."""
+    """``held``: VMs an unfinished operation works on. ``carriers``: theirs, by UUID.
+
+    ``unfinished``: their ids.
+    """
 
     held: frozenset[str]
     carriers: frozenset[str]
@@ -41,6 +44,7 @@ class Journal:
     moves: Mapping[str, Move]
     unsettled: tuple[Operation, ...]
     stale_claims: tuple[tuple[str, str], ...]
+    unfinished: frozenset[str] = frozenset()
 
 
 def read(store: OperationStore) -> Journal:
@@ -63,6 +67,7 @@ def read(store: OperationStore) -> Journal:
         moves=moves,
         unsettled=tuple(op for op in operations if op.state is OperationState.NEEDS_ATTENTION),
         stale_claims=store.stale_claims(),
+        unfinished=frozenset(op.id for op in unfinished),
     )
 
 

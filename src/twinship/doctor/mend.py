@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from twinship.doctor.census import look_at
-from twinship.hypervisor import vms, volumes
+from twinship.doctor.census import Seen, look_at
+from twinship.doctor.table import POST_COPY
+from twinship.hypervisor import pools, vms, volumes
 from twinship.inventory.inventory import Inventory
 from twinship.migrate.reconcile import Side
 from twinship.model.diagnosis import Ailment, Diagnosis
@@ -28,6 +29,8 @@ class Mender:
             "VM_HELD": self._end_half,
             "CARRIER_LEFT": self._end_carrier,
             "VOLUME_LEFT": self._delete,
+            "POOL_LEFT": self._close,
+            "TOKEN_LEFT": self._drop_token,
             "CLAIM_STALE": self._give_back,
             "OPERATION_UNSETTLED": self._look_again,
             "OPERATION_LEFT": self._look_again,
@@ -48,32 +51,34 @@ class Mender:
             return replace(ailment, mended=False, message=f"{ailment.message} ({why})")
 
     def _undefine(self, ailment: Ailment) -> bool:
-        if not self._serves(ailment):
-            return False
         connection = self._inventory.connection(ailment.host)
         found = vms.state(connection, ailment.facts["uuid"])
         if found is None or found[0].active:
             return found is None
+        serves = self._serves(ailment)
+        if serves is None or not serves.persistent:
+            return False
         return vms.undefine(connection, ailment.facts["uuid"])
 
     def _end_half(self, ailment: Ailment) -> bool:
-        if not self._serves(ailment):
-            return False
         connection, uuid = self._inventory.connection(ailment.host), ailment.facts["uuid"]
         held = [seen for seen in look_at(connection) if seen.uuid == uuid]
         if not held or held[0].side is not Side.HELD or held[0].has_job:
-            return not held
+            return False
+        serves = self._serves(ailment)
+        if held[0].reason in POST_COPY or serves is None:
+            return False
         vms.destroy(connection, uuid)
-        vms.undefine(connection, uuid)
+        if serves.persistent:  # else this definition is the only one there is
+            vms.undefine(connection, uuid)
         return True
 
-    def _serves(self, ailment: Ailment) -> bool:
-        """Whether the other copy still runs, without a job."""
-        connection = self._inventory.connection(ailment.facts["serves"])
-        return any(
-            seen.uuid == ailment.facts["uuid"] and seen.side is Side.SERVING and not seen.has_job
-            for seen in look_at(connection)
-        )
+    def _serves(self, ailment: Ailment) -> Seen | None:
+        """The other copy, if it still runs, without a job."""
+        for seen in look_at(self._inventory.connection(ailment.facts["serves"])):
+            if seen.uuid == ailment.facts["uuid"] and seen.side is Side.SERVING:
+                return None if seen.has_job else seen
+        return None
 
     def _end_carrier(self, ailment: Ailment) -> bool:
         connection = self._inventory.connection(ailment.host)
@@ -89,6 +94,14 @@ class Mender:
             if any(path in (disk.path, *(x.path for x in disk.chain)) for disk in disks):
                 return False
         volumes.delete(connection, path)
+        return True
+
+    def _close(self, ailment: Ailment) -> bool:
+        pools.close_temporary_pool(self._inventory.connection(ailment.host), ailment.facts["pool"])
+        return True
+
+    def _drop_token(self, ailment: Ailment) -> bool:
+        volumes.delete(self._inventory.connection(ailment.host), ailment.facts["path"])
         return True
 
     def _give_back(self, ailment: Ailment) -> bool:

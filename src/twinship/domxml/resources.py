@@ -55,6 +55,17 @@ def resources(text: str) -> frozenset[Held]:
     )
 
 
+def secrets_named(text: str) -> frozenset[str]:
+    """The secrets of libvirt that a definition names: UUIDs, and what they are for."""
+    found = parse(text).iter("secret")
+    return frozenset(
+        value.lower() if name == "uuid" else value
+        for secret in found
+        for name in ("uuid", "usage")
+        if (value := secret.get(name, ""))
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Owner:
     """A VM and what it holds."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +15,7 @@ from twinship.hypervisor.connection import Connection
 from twinship.hypervisor.translate import translated
 from twinship.hypervisor.vms import need
 from twinship.model.errors import Gone, TwinshipError
+from twinship.model.vm import Disk
 
 UNLIMITED_MIB_S = 0
 
@@ -105,6 +106,24 @@ def copy_state(connection: Connection, uuid: str, target: str) -> CopyState | No
     except libvirt.libvirtError as error:
         raise translated(error, f"watch the copy of {target} on {connection.name}") from error
     return CopyState(done_bytes=info["cur"], total_bytes=info["end"], ready=ready)
+
+
+def copied(connection: Connection, uuid: str, disks: Iterable[Disk]) -> tuple[str, ...]:
+    """Of a running VM's disks those that a block job copies elsewhere now."""
+    found = []
+    try:
+        domain = need(connection, uuid)
+        for disk in disks:
+            info = {} if disk.empty else domain.blockJobInfo(disk.target, 0)
+            if info and info.get("type") == libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_COPY:
+                found.append(disk.target)
+    except Gone:
+        return ()
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_OPERATION_INVALID:
+            return ()  # it has ended since
+        raise translated(error, f"read the jobs of VM {uuid} on {connection.name}") from error
+    return tuple(found)
 
 
 def finish_copy(connection: Connection, uuid: str, target: str) -> None:

@@ -43,6 +43,12 @@ def over(connection: Connection, directory: str) -> str:
     return name
 
 
+def listed(connection: Connection) -> tuple[str, ...]:
+    """The names of all pools of the host."""
+    with doing(f"list the storage pools of {connection.name}"):
+        return tuple(str(pool.name()) for pool in connection.raw.listAllStoragePools(0))
+
+
 def temporary_pool(connection: Connection, name: str, path: str, *, build: bool = False) -> None:
     """Makes a transient pool over a directory: a window on its files, nothing more.
 

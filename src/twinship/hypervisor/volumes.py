@@ -148,6 +148,34 @@ def names(connection: Connection, pool: str) -> frozenset[str]:
         return frozenset(found.listVolumes())
 
 
+def listed(connection: Connection) -> tuple[tuple[str, str], ...]:
+    """Pool and path of every volume in the host's active pools, freshly looked at."""
+    found = []
+    with doing(f"list the volumes of {connection.name}"):
+        for pool in connection.raw.listAllStoragePools(
+            libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE
+            | libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_DIR
+            | libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_FS
+            | libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_NETFS
+        ):
+            refresh(connection, pool.name())
+            # The key of a volume in a directory is its path; asking for the path is one call each.
+            found += [(str(pool.name()), str(volume.key())) for volume in pool.listAllVolumes(0)]
+    return tuple(found)
+
+
+def backing_files(connection: Connection) -> frozenset[str]:
+    """What the volumes of the host's active pools have as their backing files."""
+    found = set()
+    with doing(f"read the volumes of {connection.name}"):
+        for pool in connection.raw.listAllStoragePools(
+            libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE
+        ):
+            for volume in pool.listAllVolumes(0):
+                found.add(text_of(parse(volume.XMLDesc(0)), "backingStore/path"))
+    return frozenset(found - {""})
+
+
 def pool_available(connection: Connection, pool: str) -> int:
     """Bytes left in a pool, freshly looked at."""
     refresh(connection, pool)

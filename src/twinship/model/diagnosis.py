@@ -12,7 +12,7 @@ class Ailment:
 
     ``certain``: what is right follows from what is seen, so that ``--fix`` mends it. ``cure`` says
     how, or for what is not certain what a person can do. ``facts`` are what mending needs.
-    ``mended`` is None until it was tried.
+    ``mended`` is None until it was tried. A ``note`` is worth knowing, but nothing is wrong.
     """
 
     code: str
@@ -23,6 +23,7 @@ class Ailment:
     certain: bool = False
     facts: Mapping[str, str] = field(default_factory=dict)
     mended: bool | None = None
+    note: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,4 +37,4 @@ class Diagnosis:
     @property
     def left(self) -> tuple[Ailment, ...]:
         """What is still wrong."""
-        return tuple(ailment for ailment in self.ailments if not ailment.mended)
+        return tuple(a for a in self.ailments if not (a.mended or a.note))

@@ -50,6 +50,7 @@ def diagnosis_document(diagnosis: Diagnosis) -> Document:
                 "host": ailment.host or None,
                 "certain": ailment.certain,
                 "mended": ailment.mended,
+                "note": ailment.note,
             }
             for ailment in diagnosis.ailments
         ],
