@@ -213,6 +213,9 @@ def test_the_halves_of_a_broken_post_copy_move_are_never_to_be_ended() -> None:
     assert "--postcopy-resume" in found.cure
     under_way = replace(both[0], reason="post_copy")
     assert codes(census(under_way, both[1])) == [], "it goes on"
+    (alone,) = run(census(both[0], seen("kvm02")))
+    assert (alone.code, alone.certain) == ("POST_COPY_BROKEN", False)
+    assert "from its disks" in alone.cure
 
 
 def test_a_vm_that_runs_without_its_definition_is_no_twin() -> None:
@@ -336,6 +339,8 @@ def test_a_pool_of_an_operation_that_is_over_is_closed() -> None:
 def test_a_token_is_deleted() -> None:
     store = {"kvm01": stored("/images/.twinship-token-0123456789abcdef", "/images/other")}
     assert codes(fleet(stores=store)) == [("TOKEN_LEFT", True)]
+    busy = journal(unfinished=frozenset({"op-1"}))
+    assert codes(fleet(stores=store, known=busy)) == [("TOKEN_LEFT", False)]
 
 
 def test_state_named_by_a_uuid_that_is_nobodys_is_told() -> None:

@@ -98,7 +98,10 @@ def memory_in_two_halves(census: Census) -> Iterator[Ailment]:
             yield Ailment(
                 code="",
                 message=f"VM {broken[0].name} is half on {names}: its post-copy move broke off",
-                cure="end neither; repeat the same virsh migrate with --postcopy-resume",
+                cure="end neither; repeat the same virsh migrate with --postcopy-resume"
+                if len([copy for copy in copies if copy.side is not Side.OFF]) > 1
+                else "the other half is on no host known here: if it is gone for good, so is the "
+                "VM's memory; virsh destroy, then start it from its disks",
                 object=f"vm/{broken[0].name}",
                 host=broken[0].host,
                 facts={"uuid": broken[0].uuid},
