@@ -146,10 +146,39 @@ class VmBuilder:
         )
         return self._with_part(_DiskPart(target=target, xml=xml, chain=()))
 
-    def with_block_disk(self, path: str = "/dev/vg/web", target: str = "vdb") -> VmBuilder:
+    def with_block_disk(
+        self,
+        path: str = "/dev/vg/web",
+        target: str = "vdb",
+        *,
+        pool: str = "",
+        format: str = "raw",
+        device: str = "disk",
+        length: int = GIB,
+    ) -> VmBuilder:
+        """A disk on a block device of its host, in a storage pool or in none."""
         xml = (
-            "<disk type='block' device='disk'><driver name='qemu' type='raw'/>"
+            f"<disk type='block' device='{device}'><driver name='qemu' type='{format}'/>"
             f"<source dev={quoteattr(path)}/><target dev='{target}' bus='virtio'/></disk>"
+        )
+        layer = Layer(
+            path=path,
+            pool=pool,
+            length_bytes=length,
+            allocated_bytes=length,
+            header=ImageHeader(format="raw", virtual_bytes=length),
+            block=True,
+        )
+        return self._with_part(_DiskPart(target=target, xml=xml, chain=(layer,)))
+
+    def with_volume_disk(
+        self, volume: str = "web.qcow2", target: str = "vdb", inside: str = ""
+    ) -> VmBuilder:
+        """A disk named by a pool and a volume that its host does not know."""
+        xml = (
+            "<disk type='volume' device='disk'><driver name='qemu' type='qcow2'/>"
+            f"<source pool='images' volume={quoteattr(volume)}/>"
+            f"<target dev='{target}' bus='virtio'/>{inside}</disk>"
         )
         return self._with_part(_DiskPart(target=target, xml=xml, chain=()))
 

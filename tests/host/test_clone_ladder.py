@@ -205,3 +205,31 @@ def test_a_clone_to_another_host_that_is_cut_off_leaves_nothing(world: World) ->
     assert world.vms(world.two) == {}
     assert world.files(world.two) == set()
     assert world.vms(world.one) == {"web": "shut off"}
+
+
+@pytest.mark.parametrize("to", ["lab1", "lab2"])
+def test_a_preallocated_qcow2_stays_so(world: World, to: str) -> None:
+    whole = Disk(file="web.qcow2", options=("-o", "preallocation=falloc,cluster_size=128k"))
+    world.make_vm(world.one, "web", whole)
+
+    made = cloned(world.cli("clone", "web", "twin", "--to", to, "-o", "json"))
+
+    host = world.lab.host(to)
+    assert made["disks"][0]["method"] == "carrier"
+    assert (host.images / "twin.qcow2").stat().st_blocks * 512 >= 32 * MIB
+    assert world.sha(host, "twin.qcow2") == world.sha(world.one, "web.qcow2")
+    assert info(host, "twin.qcow2")["cluster-size"] == 128 * 1024
+
+
+def test_zeroes_that_take_space_at_the_source_take_none_in_a_copy(world: World) -> None:
+    world.make_vm(world.one, "web", Disk(file="web.img", format="raw", data_bytes=MIB))
+    fill = f"{world.one.images}/web.img"
+    with Path(fill).open("r+b") as file:
+        file.seek(MIB)
+        file.write(bytes(20 * MIB))
+
+    cloned(world.cli("clone", "web", "twin", "-o", "json"))
+
+    assert Path(fill).stat().st_blocks * 512 > 20 * MIB
+    assert (world.one.images / "twin.img").stat().st_blocks * 512 < 4 * MIB
+    assert world.sha(world.one, "twin.img") == world.sha(world.one, "web.img")

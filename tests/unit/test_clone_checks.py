@@ -30,6 +30,7 @@ from twinship.model.vm import SnapshotFacts, VmState
 
 BLOCK, WARN, INFO = Severity.BLOCK, Severity.WARN, Severity.INFO
 WEB = a_vm("web").with_disk().with_nic()
+VG = a_usual_host().with_pool("vg", path="/dev/vg", type="logical")
 TPM = WEB.with_device("<tpm><backend type='emulator' version='2.0'/></tpm>")
 AGENT = WEB.running().having(agent_connected=True)
 USUAL = clone_request()
@@ -191,8 +192,52 @@ CASES: dict[str, tuple[Speaks, ...]] = {
         ),
     ),
     "DISK_NOT_A_FILE": (
-        Speaks(BLOCK, "block storage", vm=a_vm().with_block_disk()),
+        Speaks(BLOCK, "no file or device", vm=a_vm().with_volume_disk()),
+        Speaks(
+            BLOCK,
+            "passed through",
+            vm=a_vm().with_block_disk(device="lun"),
+            silent_vm=a_vm().with_block_disk(pool="images"),
+        ),
         Speaks(BLOCK, "nbd storage", vm=a_vm().with_network_disk(), silent_vm=a_vm().with_cdrom()),
+    ),
+    "DISK_ON_DEVICE": (
+        Speaks(BLOCK, "running", vm=a_vm().with_block_disk().running()),
+        Speaks(
+            BLOCK,
+            "linked clone",
+            vm=a_vm().with_block_disk(),
+            request=clone_request(mode=CloneMode.LINKED),
+        ),
+        Speaks(BLOCK, "holds qcow2", vm=a_vm().with_block_disk(format="qcow2")),
+        Speaks(
+            BLOCK,
+            "cannot be compared",
+            vm=a_vm().with_block_disk(),
+            request=clone_request(verify=True),
+            silent_vm=a_vm().with_block_disk(pool="vg"),
+        ),
+    ),
+    "DISK_TO_DEVICE": (
+        Speaks(
+            BLOCK,
+            "in no storage pool",
+            vm=a_vm().with_block_disk(),
+            silent_request=clone_request(pool="images"),
+        ),
+        Speaks(
+            BLOCK,
+            "are raw",
+            host=VG,
+            request=clone_request(pool="vg"),
+        ),
+        Speaks(
+            BLOCK,
+            "no overlay",
+            vm=a_vm().with_disk(format="raw"),
+            host=VG,
+            request=clone_request(pool="vg", mode=CloneMode.LINKED),
+        ),
     ),
     "DISK_FORMAT": (
         Speaks(
@@ -273,7 +318,7 @@ CASES: dict[str, tuple[Speaks, ...]] = {
         Speaks(BLOCK, "no storage pool 'images'", host=a_host().with_pool("other", path="/other")),
         Speaks(BLOCK, "no storage pool 'fast'", request=clone_request(pool="fast")),
         Speaks(BLOCK, "not active", host=a_host().with_pool(active=False)),
-        Speaks(BLOCK, "type logical", host=a_host().with_pool(type="logical")),
+        Speaks(BLOCK, "type iscsi", host=a_host().with_pool(type="iscsi")),
     ),
     "STORAGE_FULL": (
         Speaks(
@@ -389,7 +434,8 @@ def test_everything_that_is_wrong_is_said_at_once() -> None:
     assert codes == [
         "CLONE_NAME_TAKEN",
         "VM_NOT_SHUT_OFF",
-        "DISK_NOT_A_FILE",
+        "DISK_ON_DEVICE",
+        "DISK_TO_DEVICE",
         "STORAGE_POOL_MISSING",
         "VM_MANAGED_SAVE",
         "VM_SNAPSHOTS",

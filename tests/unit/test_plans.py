@@ -153,6 +153,27 @@ def test_in_full_an_overlay_is_flattened_and_all_its_bytes_are_counted() -> None
     assert disk["bytes"] == 2 * GIB
 
 
+def test_a_device_of_an_odd_size_is_read_as_one() -> None:
+    odd = a_vm().with_block_disk(length=GIB + 512)
+    plan = plan_clone(a_clone_of(odd), clone_request(pool="images"), new_ids(0))
+
+    (disk,) = plan.spec["disks"]
+    assert (disk["method"], disk["format"]) == ("flatten", "raw")
+    assert [rung["code"] for rung in disk["why_not_faster"]] == ["DEVICE", "NOT_ASKED", "ODD_SIZE"]
+
+
+def test_a_copy_into_a_volume_group_is_a_device_and_as_large_as_it_shall_be() -> None:
+    host = a_usual_host().with_pool("vg", path="/dev/vg", type="logical")
+    facts = a_clone_of(a_vm().with_block_disk(pool="vg"), on=host)
+
+    plan = plan_clone(facts, clone_request(grow=(("vdb", 3 * GIB),)), new_ids(0))
+
+    (disk,) = plan.spec["disks"]
+    assert (disk["path"], disk["bytes"]) == ("/dev/vg/web-clone", 3 * GIB)
+    (shown,) = domread.disks(plan.domain_xml[0].xml)
+    assert (shown.source_type, shown.path) == ("block", "/dev/vg/web-clone")
+
+
 def test_a_clone_never_takes_a_file_that_is_there() -> None:
     facts = a_clone_of(WEB, files={"images": frozenset({"web-clone.qcow2"})})
 

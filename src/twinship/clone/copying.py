@@ -20,7 +20,8 @@ from twinship.transfer.verify import End, same_content, same_shape
 def volume_phase(hosts: Hosts, spec: dict[str, Any], disk: dict[str, Any]) -> CreateVolume:
     """The phase that makes the file of a disk."""
     container = disk["method"] in WHOLE_FILE
-    overlay, in_use = disk["method"] == "overlay", spec.get("in_use", False)
+    overlay = disk["method"] == "overlay"
+    may_grow = spec.get("in_use", False) and container and not disk.get("to_device")
     return CreateVolume(
         hosts=hosts,
         host=spec["host"],
@@ -29,7 +30,7 @@ def volume_phase(hosts: Hosts, spec: dict[str, Any], disk: dict[str, Any]) -> Cr
             pool=disk["pool"],
             name=disk["file"],
             format="raw" if container else disk["format"],
-            capacity_bytes=disk["length"] if container else disk["virtual"],
+            capacity_bytes=disk.get("room") or (disk["length"] if container else disk["virtual"]),
             compat="" if container else disk["compat"],
             cluster_bytes=0 if container else disk["cluster"],
             backing_path=disk["source"] if overlay else "",
@@ -40,7 +41,7 @@ def volume_phase(hosts: Hosts, spec: dict[str, Any], disk: dict[str, Any]) -> Cr
         title=f"create {disk['path']}",
         reflink_of=disk["source"],
         reflink_by=disk["reflink"],
-        capacity=(lambda: _length_now(hosts, spec, disk)) if in_use and container else None,
+        capacity=(lambda: _length_now(hosts, spec, disk)) if may_grow else None,
     )
 
 
@@ -88,9 +89,13 @@ class CopyDisks:
             if disk["method"] in WHOLE_FILE:
                 length = length_of(disk, outcomes)
                 copy_tail(source, disk["source"], target, disk["path"], length)
-            if disk["allocate"] and disk["format"] == "raw":
-                # Zeroes that were mirrored have unmapped what was taken before.
-                volumes.allocate(target, disk["path"], disk["virtual"])
+            whole = disk["format"] == "raw" or disk["method"] == "carrier"
+            if disk["allocate"] and whole and not disk.get("to_device"):
+                # Zeroes that were mirrored have unmapped what was taken before. Until its pool is
+                # looked at again the volume is raw for libvirt, whatever is in it.
+                length = length_of(disk, outcomes)
+                raw = disk["virtual"] if disk["format"] == "raw" else length
+                volumes.allocate(target, disk["path"], raw)
             found = volumes.find(target, disk["path"])
             copied[disk["target"]] = found.allocated_bytes if found is not None else 0
         return {"disks": copied, "seconds": round(job.clock.monotonic() - began, 3)}
@@ -186,6 +191,8 @@ def _file_copy(
         source_format=disk["source_format"],
         backing=tuple((path, kind) for path, kind in disk["backing"]) if flatten else (),
         through=lenses.get(disk["target"], ""),
+        from_device=disk.get("from_device", False),
+        to_device=disk.get("to_device", False),
     )
 
 
@@ -217,6 +224,7 @@ class VerifyDisks:
                 format=disk["format"],
                 length_bytes=length if container else None,
                 virtual_bytes=disk["virtual"],
+                device=disk.get("to_device", False),
                 backing_path=disk["source"] if disk["method"] == "overlay" else None,
             )
             if self.spec["verify"] and container:

@@ -9,8 +9,11 @@ from typing import Any
 from twinship.clone.facts import CloneFacts
 from twinship.clone.ladder import LadderCase, climb
 from twinship.model.request import CloneRequest, DiskChoice, DiskWay
-from twinship.model.vm import Disk
+from twinship.model.vm import Disk, ImageHeader, Layer
 from twinship.planning import names
+
+DEVICE_POOLS = frozenset({"logical"})
+"""Types of pools whose volumes are block devices, and which make new ones of any size."""
 
 SHARES = frozenset({"reflink", "overlay"})
 """Methods that take no space to begin with."""
@@ -30,7 +33,8 @@ def way_of(disk: Disk, request: CloneRequest) -> DiskWay:
     way = choice_of(disk, request).way
     if way is not DiskWay.AUTO:
         return way
-    return DiskWay.COPY if disk.writable_file else DiskWay.SHARE
+    own = disk.writable_file or (disk.own and disk.on_device)
+    return DiskWay.COPY if own else DiskWay.SHARE
 
 
 def choice_of(disk: Disk, request: CloneRequest) -> DiskChoice:
@@ -85,10 +89,17 @@ def _place(
     pool = request.pool or disk.top.pool
     linked = request.mode.value == "linked"
     suffix = ".qcow2" if linked else _suffix(disk.top.path, disk.format)
+    if to_device(facts, pool):
+        suffix = ""
     file = names.file_name(name, disk.target, suffix, taken.setdefault(pool, set()), alone=alone)
     taken[pool].add(file)
     directory = next((p.path for p in facts.host.pools if p.name == pool), "").rstrip("/")
     return pool, file, f"{directory}/{file}"
+
+
+def to_device(facts: CloneFacts, pool: str) -> bool:
+    """Whether the volumes of a pool are block devices."""
+    return any(known.name == pool and known.type in DEVICE_POOLS for known in facts.host.pools)
 
 
 def _spec(
@@ -99,6 +110,9 @@ def _spec(
     assert top.header is not None
     seen = top.path in facts.seen_here
     moment = facts.snapshot.disks.get(disk.target, "") if facts.snapshot is not None else ""
+    device = to_device(facts, pool)
+    # libvirt does not grow a volume of a volume group: it is made large enough.
+    room = max(top.length_bytes, dict(request.grow).get(disk.target, 0))
     method, against = climb(
         LadderCase(
             disk=disk,
@@ -108,6 +122,7 @@ def _spec(
             across=facts.across,
             snapshot=moment,
             allocate=request.full_allocation,
+            to_device=device,
         )
     )
     overlay = method == "overlay"
@@ -123,7 +138,7 @@ def _spec(
         "back_to": moment == "internal",
         "reflink": ("here" if seen else "libvirt") if method == "reflink" else "",
         "why_not_faster": against,
-        "bytes": _needed(request, disk, method, top.length_bytes),
+        "bytes": room if device else _needed(request, disk, method, top.length_bytes),
         "length": top.length_bytes,
         "virtual": top.header.virtual_bytes,
         "cluster": 0 if overlay else top.header.cluster_bytes,
@@ -132,8 +147,18 @@ def _spec(
         "backing": [
             [layer.path, layer.header.format if layer.header else "raw"] for layer in disk.chain[1:]
         ],
-        "allocate": request.full_allocation,
+        "allocate": request.full_allocation
+        or device
+        or (method == "carrier" and _preallocated(top, top.header)),
+        "from_device": top.block,
+        "to_device": device,
+        "room": room if device else 0,
     }
+
+
+def _preallocated(top: Layer, header: ImageHeader) -> bool:
+    """Whether a qcow2 file has taken the space of all its guest can write."""
+    return header.format == "qcow2" and header.virtual_bytes <= top.allocated_bytes
 
 
 def _needed(request: CloneRequest, disk: Disk, method: str, length: int) -> int:

@@ -77,7 +77,7 @@ class Grow:
         connection = self.hosts.connection(self.spec["host"])
         for disk in self.spec["disks"]:
             size = self.spec["grow"].get(disk["target"], 0)
-            if size > disk["virtual"]:
+            if size > disk["virtual"] and not disk.get("to_device"):
                 volumes.resize(connection, disk["path"], size)
         return {}
 

@@ -61,12 +61,7 @@ def gather(source: Connection, target: Connection, uuid: str, request: CloneRequ
 
 def _then(connection: Connection, now: VmFacts, snapshot: SnapshotFacts) -> VmFacts:
     """The VM with the definition and the disks of a snapshot."""
-    disks = tuple(
-        replace(disk, chain=volumes.chain(connection, disk.path, disk.format))
-        if disk.source_type == "file"
-        else disk
-        for disk in domread.disks(snapshot.xml)
-    )
+    disks = vms.with_chains(connection, now.vm.uuid, domread.disks(snapshot.xml))
     return replace(now, inactive_xml=snapshot.xml, disks=disks)
 
 
@@ -135,6 +130,8 @@ def _reflinks(
     refused: dict[str, str] = {}
     for disk in vm.disks:
         if way_of(disk, request) is not DiskWay.COPY or disk.top is None or disk.top.problem:
+            continue
+        if disk.on_device:
             continue
         found = volumes.find(connection, disk.top.path)
         if found is None or not reflink.is_here(found):

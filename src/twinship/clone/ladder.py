@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from twinship.domxml.carrier import aligned
 from twinship.model.request import CloneMode
 from twinship.model.vm import Disk
 
@@ -21,7 +22,8 @@ class LadderCase:
     ``seen_here``: this process sees the file itself. ``no_reflink``: why its filesystem cannot, as
     far as that can be known (empty when it can, or when only trying would tell). ``across``: the
     clone is for another host. ``snapshot``: ``internal`` when the moment is inside the file.
-    ``allocate``: a raw file shall take all its space at once.
+    ``allocate``: a raw file shall take all its space at once. ``to_device``: the copy goes to a
+    volume that is a block device.
     """
 
     disk: Disk
@@ -31,6 +33,18 @@ class LadderCase:
     across: bool = False
     snapshot: str = ""
     allocate: bool = False
+    to_device: bool = False
+
+    @property
+    def on_device(self) -> bool:
+        """Whether either end is a block device."""
+        return self.to_device or self.disk.on_device
+
+    @property
+    def odd(self) -> bool:
+        """Whether the last bytes of a device could be had through no pool: it is read as one."""
+        top = self.disk.top
+        return top is not None and top.block and top.length_bytes != aligned(top.length_bytes)
 
     @property
     def based(self) -> bool:
@@ -61,11 +75,19 @@ class Rung:
     ask: Callable[[LadderCase], Refusal | None]
 
 
+_NO_SNAPSHOTS = (
+    "block devices share no blocks by libvirt: of LVM it makes snapshots of a fixed size, no thin "
+    "ones, and of ZFS none"
+)
+
+
 def _reflink(case: LadderCase) -> Refusal | None:
     if case.across:
         return Refusal("OTHER_HOST", "blocks are shared within one filesystem only")
     if case.mode is CloneMode.LINKED:
         return Refusal("LINKED", "a linked clone was asked for")
+    if case.on_device:
+        return Refusal("DEVICE", _NO_SNAPSHOTS)
     if case.allocate:
         return Refusal("ALLOCATED", "all space is to be taken at once")
     if case.based and case.mode is CloneMode.FULL:
@@ -87,12 +109,16 @@ def _overlay(case: LadderCase) -> Refusal | None:
         return Refusal("NOT_ASKED", "it would depend on the source's file: --mode linked")
     if case.across:
         return Refusal("OTHER_HOST", "the base is on another host")
+    if case.on_device:
+        return Refusal("DEVICE", "an overlay stands on a file")
     return None
 
 
 def _container(case: LadderCase) -> Refusal | None:
     if case.based and (case.mode is CloneMode.FULL or case.across):
         return Refusal("BASED", "the file is based on another, which the clone does not share")
+    if case.odd:
+        return Refusal("ODD_SIZE", "the device's size is no multiple of 64 KiB")
     return None
 
 

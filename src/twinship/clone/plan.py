@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import uuid as uuids
 from collections.abc import Callable, Mapping
+from itertools import chain
 from typing import Any
 
 from twinship.clone.asked import asked, of_template
 from twinship.clone.checks import TABLE, CloneCase
-from twinship.clone.disks import SHARES, DiskPlan, plan_disks
+from twinship.clone.disks import DEVICE_POOLS, SHARES, DiskPlan, plan_disks
 from twinship.clone.facts import CloneFacts
 from twinship.clone.firstboot import hostname_for
 from twinship.clone.settings import problems, settings_of, with_settings
@@ -163,9 +164,9 @@ def _seed(
     """Where the cloud-init image goes; None where none is asked for."""
     if not settings.get("cloud_init"):
         return None
-    pool = planned.made[0]["pool"] if planned.made else ""
-    if not pool:
-        pool = next((p.name for p in facts.host.pools if p.active), "")
+    used = (disk["pool"] for disk in planned.made if not disk["to_device"])
+    there = (p.name for p in facts.host.pools if p.active and p.type not in DEVICE_POOLS)
+    pool = next(chain(used, there), "")
     directory = next((p.path for p in facts.host.pools if p.name == pool), "").rstrip("/")
     taken = set(facts.files.get(pool, frozenset())) | {disk["file"] for disk in planned.made}
     file = names.file_name(f"{name}-seed", "iso", ".iso", taken, alone=True)
@@ -236,6 +237,7 @@ def definition(source_xml: str, spec: Mapping[str, Any]) -> str:
         {disk["target"]: (disk["path"], disk["format"]) for disk in spec["disks"]}
         | {target: (path, "") for target, path in spec["kept"].items()},
         dropped=frozenset(spec["dropped"]),
+        devices=frozenset(disk["target"] for disk in spec["disks"] if disk.get("to_device")),
     )
     text = with_settings(text, spec["settings"])
     if seed := spec["seed"]:

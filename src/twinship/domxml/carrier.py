@@ -41,7 +41,7 @@ class Cargo:
 
     ``slice_bytes`` 0: the whole file. ``format`` is ``raw`` for a container copy; any other for a
     copy of the guest's view. ``direct``: past the page cache. ``shared``: other slices of the same
-    file are attached beside it.
+    file are attached beside it. ``block``: the path is a block device's.
     """
 
     target: str
@@ -52,6 +52,7 @@ class Cargo:
     backing: tuple[tuple[str, str], ...] = ()
     direct: bool = False
     shared: bool = False
+    block: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +72,8 @@ class End(Enum):
 
     A local source is attached read-only. The source of a move cannot be (libvirt does not move
     read-only disks); nothing writes to it all the same, for the carrier never runs. At the target
-    zeroes that arrive are unmapped, so that a copy stays as thin as what it copies.
+    zeroes that arrive are unmapped, so that a copy stays as thin as what it copies; of a local copy
+    libvirt takes that from the disk that is copied, not from the one that is written.
     """
 
     LOCAL_SOURCE = "local source"
@@ -137,15 +139,16 @@ def copy_target_xml(item: Cargo) -> str:
 
 
 def _disk(item: Cargo, end: End) -> etree._Element:
-    disk = etree.Element("disk", type="file", device="disk")
+    kind, key = ("block", "dev") if item.block else ("file", "file")
+    disk = etree.Element("disk", type=kind, device="disk")
     driver = etree.SubElement(disk, "driver", name="qemu", type=item.format)
     if item.direct:
         driver.set("cache", "none")
         driver.set("io", "native")
-    if end is End.TARGET:
+    if end is not End.SOURCE:
         driver.set("discard", "unmap")
         driver.set("detect_zeroes", "unmap")
-    source = etree.SubElement(disk, "source", file=item.path)
+    source = etree.SubElement(disk, "source", attrib={key: item.path})
     if item.slice_bytes:
         where = {"type": "storage", "offset": str(item.offset_bytes)}
         where["size"] = str(item.slice_bytes)

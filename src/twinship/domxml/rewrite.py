@@ -21,19 +21,21 @@ def with_disks(
     files: Mapping[str, tuple[str, str]],
     *,
     dropped: frozenset[str] = frozenset(),
+    devices: frozenset[str] = frozenset(),
 ) -> str:
     """The definition with the disks of these targets on other files, each a path and its format.
 
     An empty format stays as it is; chains, which were of the old file, go. ``dropped`` disks go.
+    What the paths of ``devices`` name are block devices.
     """
     root = parse(text)
     for disk in root.findall("devices/disk"):
         target = disk.find("target")
         name = target.get("dev", "") if target is not None else ""
         if name in dropped:
-            devices = disk.getparent()
-            assert devices is not None
-            devices.remove(disk)
+            parent = disk.getparent()
+            assert parent is not None
+            parent.remove(disk)
             continue
         if name not in files:
             continue
@@ -47,7 +49,7 @@ def with_disks(
         for stale in ("backingStore", "mirror"):
             for element in disk.findall(stale):
                 disk.remove(element)
-        _set_file(disk, path)
+        _set_path(disk, path, block=name in devices)
     return serialize(root)
 
 
@@ -160,16 +162,18 @@ def redacted(text: str) -> str:
     return serialize(root)
 
 
-def _set_file(disk: etree._Element, path: str) -> None:
+def _set_path(disk: etree._Element, path: str, *, block: bool) -> None:
     source = disk.find("source")
     if source is None:
         source = etree.Element("source")
         driver = disk.find("driver")
         disk.insert(0 if driver is None else disk.index(driver) + 1, source)
-    disk.set("type", "file")
-    for key in ("dev", "pool", "volume", "name", "protocol", "index", "startupPolicy"):
+    disk.set("type", "block" if block else "file")
+    for key in ("file", "dev", "pool", "volume", "mode", "name", "protocol"):
+        source.attrib.pop(key, "")
+    for key in ("index", "startupPolicy"):
         source.attrib.pop(key, "")
     for child in list(source):
         if child.tag != "seclabel":
             source.remove(child)
-    source.set("file", path)
+    source.set("dev" if block else "file", path)

@@ -131,7 +131,7 @@ def facts(connection: Connection, uuid: str) -> VmFacts:
         vm=vm,
         inactive_xml=inactive,
         live_xml=live,
-        disks=tuple(_with_chain(connection, disk) for disk in domread.disks(text)),
+        disks=with_chains(connection, uuid, domread.disks(text)),
         pause_reason=_PAUSE_REASONS.get(reason, "") if vm.state is VmState.PAUSED else "",
         job=job,
         agent_connected=_agent_connected(live) if live else False,
@@ -394,10 +394,40 @@ def _lookup(connection: Connection, uuid: str) -> Any | None:
         raise translated(error, f"look for VM {uuid} on {connection.name}") from error
 
 
-def _with_chain(connection: Connection, disk: Disk) -> Disk:
-    if disk.source_type != "file":
+def with_chains(connection: Connection, uuid: str, disks: tuple[Disk, ...]) -> tuple[Disk, ...]:
+    """The disks of a VM with the files and devices they are on; volumes by name have their path."""
+    return tuple(_with_chain(connection, uuid, disk) for disk in disks)
+
+
+def _with_chain(connection: Connection, uuid: str, disk: Disk) -> Disk:
+    path, block = disk.path, disk.source_type == "block"
+    if disk.source_type == "volume":
+        pool, _, name = disk.path.partition("/")
+        found = volumes.of_pool(connection, pool, name)
+        if found is None:
+            return disk
+        path, block = found
+    elif disk.source_type not in ("file", "block"):
         return disk
-    return dataclasses.replace(disk, chain=volumes.chain(connection, disk.path, disk.format))
+    if not block:
+        chain = volumes.chain(connection, path, disk.format)
+    elif disk.device in ("disk", "lun"):
+        chain = (_device(connection, uuid, disk.target, path),)
+    else:
+        chain = ()
+    return dataclasses.replace(disk, path=path, chain=chain)
+
+
+def _device(connection: Connection, uuid: str, target: str, path: str) -> Layer:
+    try:
+        length = int(need(connection, uuid).blockInfo(target)[0])
+    except libvirt.libvirtError as error:
+        failed = translated(error, f"look at {path} on {connection.name}")
+        if failed.code == "HOST_UNREACHABLE":
+            raise failed from error
+        why = f"{path} cannot be read: {failed.cause}"
+        return Layer(path=path, block=True, problem=why, problem_code="DISK_MISSING")
+    return volumes.device(connection, path, length)
 
 
 def _job(domain: Any) -> str:

@@ -251,6 +251,38 @@ def chain(connection: Connection, path: str, declared_format: str) -> tuple[Laye
     return tuple(layers)
 
 
+def device(connection: Connection, path: str, length_bytes: int) -> Layer:
+    """A block device that a VM's own definition names; ``length_bytes`` where no pool has it."""
+    volume = find(connection, path)
+    length = volume.length_bytes if volume is not None else length_bytes
+    return Layer(
+        path=path,
+        pool=volume.pool if volume is not None else "",
+        length_bytes=length,
+        allocated_bytes=length,
+        header=read_header(b"", length),
+        block=True,
+    )
+
+
+def of_pool(connection: Connection, pool: str, name: str) -> tuple[str, bool] | None:
+    """Path of a volume by name, and whether it is a block device; None for neither file nor device.
+
+    None also where the pool is not active, or has no such volume.
+    """
+    try:
+        volume = connection.raw.storagePoolLookupByName(pool).storageVolLookupByName(name)
+        kind, path = volume.info()[0], str(volume.path())
+    except libvirt.libvirtError as error:
+        missing = (libvirt.VIR_ERR_NO_STORAGE_POOL, libvirt.VIR_ERR_NO_STORAGE_VOL)
+        if error.get_error_code() in (*missing, libvirt.VIR_ERR_OPERATION_INVALID):
+            return None
+        raise translated(error, f"look for {pool}/{name} on {connection.name}") from error
+    if kind not in (libvirt.VIR_STORAGE_VOL_FILE, libvirt.VIR_STORAGE_VOL_BLOCK):
+        return None
+    return path, kind == libvirt.VIR_STORAGE_VOL_BLOCK
+
+
 def _layer(connection: Connection, path: str, kind: str, *, is_top: bool) -> Layer:
     volume = find(connection, path)
     if volume is None:

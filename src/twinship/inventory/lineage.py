@@ -26,7 +26,7 @@ class Child:
 
 def children(connection: Connection, base: VmFacts) -> tuple[Child, ...]:
     """The VMs of the same host whose disks are based on a disk of ``base``."""
-    mine = {disk.path for disk in base.disks if disk.source_type == "file" and disk.path}
+    mine = {disk.path for disk in base.disks if disk.source_type in ("file", "volume")} - {""}
     found = []
     for name, uuid, text in vms.definitions(connection):
         lineage = lineage_of(text) if uuid != base.vm.uuid else None

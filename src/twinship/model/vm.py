@@ -67,7 +67,8 @@ class Layer:
     """One file of a disk's backing chain.
 
     ``length_bytes`` is the file's length, ``allocated_bytes`` what it takes on its filesystem.
-    ``problem`` says why the file could not be read; the other facts are then empty.
+    ``block``: it is a block device, not a file. ``problem`` says why the file could not be read;
+    the other facts are then empty.
     """
 
     path: str
@@ -75,13 +76,18 @@ class Layer:
     length_bytes: int = 0
     allocated_bytes: int = 0
     header: ImageHeader | None = None
+    block: bool = False
     problem: str = ""
     problem_code: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disk:
-    """A disk of a VM: its domain XML entry and, for files, its chain from top to base."""
+    """A disk of a VM: its domain XML entry and, for files and devices, its chain from top to base.
+
+    ``path`` of a volume by name is ``POOL/NAME`` as in the XML; where its host was asked, the file
+    or device that is.
+    """
 
     target: str
     device: str
@@ -105,12 +111,20 @@ class Disk:
     @property
     def writable_file(self) -> bool:
         """True for a disk whose bytes are the VM's own and live in a file."""
-        return (
-            self.source_type == "file"
-            and self.device in ("disk", "lun")
-            and not self.readonly
-            and not self.shareable
+        in_file = self.source_type == "file" or (
+            self.source_type == "volume" and self.top is not None and not self.top.block
         )
+        return in_file and self.own
+
+    @property
+    def own(self) -> bool:
+        """True for a disk that one VM alone writes to, wherever its bytes are."""
+        return self.device in ("disk", "lun") and not self.readonly and not self.shareable
+
+    @property
+    def on_device(self) -> bool:
+        """True for a disk on a block device of its host."""
+        return self.top is not None and self.top.block
 
     @property
     def top(self) -> Layer | None:

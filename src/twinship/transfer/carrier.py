@@ -44,6 +44,7 @@ class FileCopy:
     else the file itself, byte for byte (but for its tail, :mod:`twinship.transfer.tail`).
     ``through`` set: an overlay over the file, which is read through it. Only so can a carrier that
     moves have a file at the source that another QEMU reads: it would lock it for writing.
+    ``from_device``, ``to_device``: that end is a block device.
     """
 
     source: str
@@ -53,6 +54,8 @@ class FileCopy:
     source_format: str = ""
     backing: tuple[tuple[str, str], ...] = ()
     through: str = ""
+    from_device: bool = False
+    to_device: bool = False
 
 
 Pair = tuple[Cargo, Cargo]
@@ -185,11 +188,17 @@ def _pairs(files: Sequence[FileCopy], *, most_slices: int, direct: bool) -> tupl
         if file.flatten_to:
             name = _disk_name(len(pairs))
             kind = file.flatten_to
-            there = Cargo(target=name, path=file.destination, format=kind)
+            there = Cargo(target=name, path=file.destination, format=kind, block=file.to_device)
             if file.through:
                 pairs.append((_through(file, name, direct=False), there))
             else:
-                here = Cargo(target=name, path=file.source, format=kind, backing=file.backing)
+                here = Cargo(
+                    target=name,
+                    path=file.source,
+                    format=kind,
+                    backing=file.backing,
+                    block=file.from_device,
+                )
                 pairs.append((here, there))
             continue
         # QEMU opens a file past the page cache only if all of it, not the slice alone, is aligned.
@@ -205,8 +214,12 @@ def _pairs(files: Sequence[FileCopy], *, most_slices: int, direct: bool) -> tupl
                     slice_bytes=length,
                     direct=direct_here,
                     shared=len(parts) > 1,
+                    block=block,
                 )
-                for path in (file.source, file.destination)
+                for path, block in (
+                    (file.source, file.from_device),
+                    (file.destination, file.to_device),
+                )
             )
             if file.through:
                 here = _through(file, name, direct=direct_here)

@@ -35,8 +35,11 @@ def same_shape(
     length_bytes: int | None,
     virtual_bytes: int,
     backing_path: str | None = None,
+    device: bool = False,
 ) -> None:
     """Raises ``COPY_DIFFERS`` unless the copy has this format and size.
+
+    A ``device`` has no format that libvirt would know of, and may be larger: of whole extents.
 
     ``length_bytes`` None: a copy of the guest's view, whose file may have any length.
     ``backing_path`` None: whatever it is based on is not looked at.
@@ -48,7 +51,9 @@ def same_shape(
     found = volumes.find(copy.connection, copy.path)
     if found is None:
         raise TwinshipError(f"the copy {copy} is gone", code="COPY_DIFFERS")
-    if found.format != format:
+    if device and found.capacity_bytes >= virtual_bytes:
+        return
+    if found.format != format and not device:
         raise TwinshipError(
             f"the copy {copy} is {found.format or 'of no known format'}, not {format}",
             code="COPY_DIFFERS",

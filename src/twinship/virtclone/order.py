@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 from twinship.clone.ids import new_ids
 from twinship.domxml import read
@@ -12,6 +12,7 @@ from twinship.domxml.read import DomainSummary
 from twinship.model.errors import CheckBlocked
 from twinship.model.plan import Plan
 from twinship.model.request import CloneMode, CloneRequest, DiskChoice, DiskWay, NewIds, StateWay
+from twinship.model.vm import Disk
 from twinship.virtclone.disks import choices, shared_backing, unknown_targets
 from twinship.virtclone.naming import nvram_path
 from twinship.virtclone.options import Options
@@ -20,11 +21,20 @@ from twinship.virtclone.xml import Decisions, new_definition
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """What is cloned."""
+    """What is cloned. ``paths``: target to where a disk's bytes are, as far as its host told."""
 
     name: str
     uuid: str
     xml: str
+    paths: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def disks(self) -> tuple[Disk, ...]:
+        """The disks, each with its path: a volume by name has that of its file."""
+        return tuple(
+            replace(disk, path=self.paths.get(disk.target, disk.path))
+            for disk in read.disks(self.xml)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +64,9 @@ class Order:
     def directories(self) -> tuple[str, ...]:
         """Where the files are read and written: libvirt needs a storage pool over each."""
         new = {choice.target: choice.path for choice in self.disks if choice.path}
-        old = [disk.path for disk in read.disks(self.source.xml) if disk.target in new]
-        files = [path for path in (*old, *new.values()) if path.startswith("/")]
+        old = [disk.path for disk in self.source.disks if disk.target in new]
+        paths = (*old, *new.values())
+        files = [path for path in paths if path.startswith("/") and not path.startswith("/dev/")]
         return tuple(dict.fromkeys(path.rpartition("/")[0] for path in files))
 
     def request(self, vm: str) -> CloneRequest:
@@ -89,7 +100,7 @@ class Order:
 
 def make(source: Source, options: Options, name: str, there: Callable[[str], bool]) -> Order:
     """What a clone of ``source`` under this name would be; ids are random where none was given."""
-    disks, summary = read.disks(source.xml), read.summary(source.xml)
+    disks, summary = source.disks, read.summary(source.xml)
     return Order(
         source=source,
         options=options,

@@ -51,7 +51,12 @@ class Run:
                 f"{found.vm.name} is {found.vm.state.value.replace('_', ' ')}",
                 hint="shut it down first, as virt-clone wants it; twinship clone needs not",
             )
-        return order.Source(name=found.vm.name, uuid=found.vm.uuid, xml=found.inactive_xml)
+        return order.Source(
+            name=found.vm.name,
+            uuid=found.vm.uuid,
+            xml=found.inactive_xml,
+            paths={disk.target: disk.path for disk in found.disks if disk.chain},
+        )
 
     def _from_file(self) -> int:
         if not self._options.print_xml:

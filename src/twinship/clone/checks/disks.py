@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from twinship.clone.checks.case import GIB, CloneCase
-from twinship.clone.disks import choice_of, way_of
+from twinship.clone.disks import way_of
 from twinship.model.plan import Severity
 from twinship.model.request import DiskWay
 from twinship.planning.checks import CheckTable, Problem
@@ -28,23 +28,6 @@ def chains_can_be_followed(case: CloneCase) -> Iterator[Problem]:
                     hint=_cure(layer.problem_code, layer.path, case.facts.host.name),
                     object=f"vm/{case.facts.source.vm.name}/disk/{disk.target}",
                 )
-
-
-@ROWS.row("DISK_NOT_A_FILE")
-def disks_are_files(case: CloneCase) -> Iterator[Problem]:
-    """Disks on block devices, network storage or volumes by name are not cloned yet."""
-    for disk in case.facts.source.disks:
-        if disk.empty or disk.source_type == "file":
-            continue
-        way, asked = way_of(disk, case.request), choice_of(disk, case.request).way
-        own = disk.device in ("disk", "lun") and not (disk.readonly or disk.shareable)
-        if way is not DiskWay.COPY and not (own and asked is DiskWay.AUTO):
-            continue
-        yield Problem(
-            f"disk {disk.target} is on {disk.protocol or disk.source_type} storage",
-            hint="only disks in files can be cloned by this version",
-            object=f"vm/{case.facts.source.vm.name}/disk/{disk.target}",
-        )
 
 
 @ROWS.row("DISK_FORMAT")
@@ -85,7 +68,7 @@ def shared_disks_are_said(case: CloneCase) -> Iterator[Problem]:
 def own_disks_that_are_shared_are_said(case: CloneCase) -> Iterator[Problem]:
     """Two VMs that write to one disk destroy its filesystem, unless it is made for that."""
     for disk in case.facts.source.disks:
-        if disk.writable_file and way_of(disk, case.request) is DiskWay.SHARE:
+        if disk.own and not disk.empty and way_of(disk, case.request) is DiskWay.SHARE:
             yield Problem(
                 f"disk {disk.target} is shared: never run both VMs at a time",
                 object=case.disk(disk.target),
@@ -166,6 +149,8 @@ def paths_can_be_used(case: CloneCase) -> Iterator[Problem]:
 
 def _cure(code: str, path: str, host: str) -> str:
     directory = path.rpartition("/")[0] or "/"
+    if path.startswith("/dev/"):
+        return "a device of its host is written only where a storage pool has it: name a file"
     match code:
         case "DISK_NOT_IN_POOL" | "BACKING_OUTSIDE_POOLS":
             return (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from twinship.clone.checks.case import GIB, CloneCase
+from twinship.clone.disks import DEVICE_POOLS
 from twinship.model.host import Pool
 from twinship.model.request import CloneMode
 from twinship.planning.checks import CheckTable, Problem
@@ -38,7 +39,7 @@ def target_can_be_sent_to(case: CloneCase) -> Problem | None:
 
 @ROWS.row("STORAGE_POOL_MISSING")
 def pools_are_there(case: CloneCase) -> Iterator[Problem]:
-    """The pool for the new disks must exist, be active and be a directory."""
+    """The pool for the new disks must exist, be active and be a directory or a volume group."""
     for name, _ in case.pools:
         pool = _pool(case, name)
         if not name:
@@ -56,9 +57,11 @@ def pools_are_there(case: CloneCase) -> Iterator[Problem]:
                 hint=f"virsh pool-start {name}",
                 object=f"pool/{name}",
             )
-        elif pool.type not in ("dir", "fs", "netfs"):
+        elif pool.type not in ("dir", "fs", "netfs", *DEVICE_POOLS):
             yield Problem(
-                f"storage pool {name!r} is of type {pool.type}; a directory is needed",
+                f"storage pool {name!r} is of type {pool.type}; a directory or a volume group "
+                "(logical) is needed",
+                hint="--pool POOL",
                 object=f"pool/{name}",
             )
 
