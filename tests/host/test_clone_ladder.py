@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ from typing import Any
 import pytest
 
 from tests.host.world import IMAGES, MIB, Disk, World, code_of
-from twinship_lab import LabHost
+from twinship.model.operation import Operation, OperationState
+from twinship.model.request import CloneRequest
+from twinship_lab import LabHost, Link
 
 pytestmark = pytest.mark.host
 
@@ -233,3 +236,40 @@ def test_zeroes_that_take_space_at_the_source_take_none_in_a_copy(world: World) 
     assert Path(fill).stat().st_blocks * 512 > 20 * MIB
     assert (world.one.images / "twin.img").stat().st_blocks * 512 < 4 * MIB
     assert world.sha(world.one, "twin.img") == world.sha(world.one, "web.img")
+
+
+@pytest.mark.parametrize("which", [Link.DATA, pytest.param(Link.CONTROL, marks=pytest.mark.all)])
+def test_a_link_that_breaks_on_the_way_to_another_host_is_taken_up_again(
+    world: World, which: Link
+) -> None:
+    disk = Disk(file="web.img", format="raw", size_bytes=64 * MIB, data_bytes=48 * MIB)
+    world.make_vm(world.one, "web", disk)
+    began = threading.Event()
+    said: list[str] = []
+    mended: list[bool] = []
+
+    def watch(operation: Operation) -> None:
+        said.append(operation.progress.phase)
+        if operation.progress.phase.startswith("copy") and operation.progress.bytes_done:
+            began.set()
+        if "stopping" in operation.progress.phase and not mended:
+            mended.append(True)
+            world.two.link(which=which, up=True)
+
+    def cut() -> None:
+        if began.wait(30):
+            world.two.link(which=which, up=False)
+
+    cutting = threading.Thread(target=cut)
+    cutting.start()
+    with world.controller() as controller:
+        request = CloneRequest(vm="lab1/web", name="twin", to="lab2", rate=8 * MIB, verify=True)
+        operation = controller.clone(request, watch=watch)
+    began.set()
+    cutting.join()
+
+    assert operation.state is OperationState.SUCCEEDED, operation.error
+    assert operation.result is not None
+    assert operation.result["clones"][0]["restarts"] == 1
+    assert any("the link broke" in phase for phase in said)
+    assert world.sha(world.two, "twin.img") == world.sha(world.one, "web.img")

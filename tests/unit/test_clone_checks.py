@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.builders import (
+    GIB,
     IMAGES,
     WEB_UUID,
     HostBuilder,
@@ -320,6 +321,19 @@ CASES: dict[str, tuple[Speaks, ...]] = {
         Speaks(BLOCK, "not active", host=a_host().with_pool(active=False)),
         Speaks(BLOCK, "type iscsi", host=a_host().with_pool(type="iscsi")),
     ),
+    "CLONE_NETWORK": (
+        Speaks(WARN, "no network 'default'", host=a_host().with_pool()),
+        Speaks(WARN, "not started", host=a_host().with_pool().with_network(active=False)),
+        Speaks(WARN, "'lan'", request=clone_request(nics=((0, "network", "lan"),))),
+    ),
+    "CLONE_MEMORY": (
+        Speaks(
+            WARN,
+            "65 GiB of memory",
+            request=clone_request(memory_bytes=65 * GIB),
+            silent_request=clone_request(memory_bytes=64 * GIB),
+        ),
+    ),
     "STORAGE_FULL": (
         Speaks(
             BLOCK,
@@ -438,6 +452,7 @@ def test_everything_that_is_wrong_is_said_at_once() -> None:
         "DISK_TO_DEVICE",
         "STORAGE_POOL_MISSING",
         "VM_MANAGED_SAVE",
+        "CLONE_NETWORK",
         "VM_SNAPSHOTS",
     ]
 

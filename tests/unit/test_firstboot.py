@@ -298,3 +298,10 @@ def test_an_image_has_a_limit_and_plain_names() -> None:
     for name in ("", "../x", "User-Data", "a" * 28):
         with pytest.raises(ValueError, match="names"):
             seed_image({name: b""})
+
+
+def test_what_is_no_public_key_is_not_repeated() -> None:
+    with pytest.raises(UsageError) as refused:
+        FirstBoot(ssh_keys=("root:$6$secret:20228:0:99999:7:::",))
+
+    assert "secret" not in str(refused.value) + refused.value.message + refused.value.cause

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twinship.cli.quantities import Duration, Rate, Size, seconds, size
+from twinship.cli.quantities import Duration, Memory, Rate, Size, seconds, size
 
 
 @pytest.mark.parametrize(
@@ -44,6 +44,12 @@ def test_no_text_can_mean_an_unlimited_rate(text: str) -> None:
 @pytest.mark.parametrize(("text", "count"), [("2GiB", 2**31), ("500MB", 5 * 10**8), ("0", 0)])
 def test_sizes_are_read(text: str, count: int) -> None:
     assert Size().convert(text, None, None) == count
+
+
+@pytest.mark.parametrize("text", ["0", "1KiB", "", "lots"])
+def test_a_vm_without_memory_is_refused(text: str) -> None:
+    with pytest.raises(click.BadParameter):
+        Memory().convert(text, None, None)
 
 
 @pytest.mark.parametrize("text", ["", "big", "-1", "2 GiB/s"])

@@ -11,7 +11,7 @@ import click
 from twinship.cli import asked
 from twinship.cli.completion import complete_host, complete_vm
 from twinship.cli.outcome import accepted, finish, progress
-from twinship.cli.quantities import Size, seconds, size
+from twinship.cli.quantities import Memory, seconds, size
 from twinship.cli.render import output_option, print_plan, visible
 from twinship.cli.session import Session
 from twinship.cli.verbs import bandwidth_option, dry_run_option, wait_option
@@ -45,7 +45,7 @@ from twinship.planning.pattern import MOST
     help="For one disk: vda=copy, share, drop, keep:/FILE or path:/FILE.",
 )
 @click.option("--vcpus", type=click.IntRange(1), help="Virtual CPUs; else as the source.")
-@click.option("--memory", type=Size(), help="Memory; else as the source: 4GiB.")
+@click.option("--memory", type=Memory(), help="Memory; else as the source: 4GiB.")
 @click.option(
     "--network",
     "networks",
@@ -229,6 +229,8 @@ def _told_clone(op: Operation) -> None:
         methods = ", ".join(dict.fromkeys(disk["method"] for disk in made["disks"])) or "no disk"
         how = f"{size(copied)} on disk, copied in {seconds(took)}" if copied else methods
         click.echo(f"{visible(made['name'])} is there on {made['host']} ({how})")
+        if made.get("restarts"):
+            click.echo(f"  the link broke: copied anew, {made['restarts']} times", err=True)
         for disk in made["disks"] if copied else ():
             for rung in disk["why_not_faster"][:1]:
                 click.echo(f"  {disk['target']}: no {rung['method']}: {rung['reason']}", err=True)

@@ -16,6 +16,8 @@ _SIZE = re.compile(r"^(\d+(?:\.\d+)?)\s*([A-Za-z]*)$")
 _TIME = re.compile(r"^(\d+(?:\.\d+)?)\s*(ms|s|min|h)?$")
 _SECONDS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
 
+LEAST_MEMORY_BYTES = 1024 * 1024
+
 
 class Rate(click.ParamType[int]):
     """Bytes a second: ``50MB/s``."""
@@ -49,6 +51,19 @@ class Size(click.ParamType[int]):
         if match is None or match[2] not in _UNITS:
             self.fail(f"{value!r} is no size; for example 500MB or 2GiB", param, ctx)
         return int(float(match[1]) * _UNITS[match[2]])
+
+
+class Memory(Size):
+    """Bytes of a machine: ``2GiB``, not none."""
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        """Bytes."""
+        count = super().convert(value, param, ctx)
+        if count < LEAST_MEMORY_BYTES:
+            self.fail(f"{value!r} is too little for a VM", param, ctx)
+        return count
 
 
 class Duration(click.ParamType[float]):

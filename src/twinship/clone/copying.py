@@ -11,6 +11,7 @@ from twinship.hypervisor import volumes
 from twinship.hypervisor.connection import Connection
 from twinship.model.errors import TwinshipError
 from twinship.operations.job import Job
+from twinship.transfer.again import copied_again
 from twinship.transfer.carrier import FileCopy, carry_across, copy_on_host, end_carriers
 from twinship.transfer.steps import CreateVolume, Hosts, explained
 from twinship.transfer.tail import copy_tail
@@ -79,10 +80,9 @@ class CopyDisks:
         target = self.hosts.connection(spec["host"])
         lenses = self._lenses(source, disks, outcomes)
         files = [_file_copy(disk, outcomes, lenses) for disk in disks]
-        try:
-            self._carry(job, source, target, files)
-        except TwinshipError as error:
-            raise explained(error, target, disks[0]["path"]) if disks else error from error
+        restarts = self._carry(job, files, disks)
+        source = self.hosts.connection(spec["source"]["host"])
+        target = self.hosts.connection(spec["host"])
         self._drop_lenses(source)
         copied = {}
         for disk in disks:
@@ -98,7 +98,8 @@ class CopyDisks:
                 volumes.allocate(target, disk["path"], raw)
             found = volumes.find(target, disk["path"])
             copied[disk["target"]] = found.allocated_bytes if found is not None else 0
-        return {"disks": copied, "seconds": round(job.clock.monotonic() - began, 3)}
+        seconds = round(job.clock.monotonic() - began, 3)
+        return {"disks": copied, "seconds": seconds, "restarts": restarts}
 
     def _lenses(
         self,
@@ -130,26 +131,41 @@ class CopyDisks:
     def _lens(self, disk: dict[str, Any]) -> str:
         return f"{disk['source']}.{self.spec['carrier']['name']}"
 
-    def _carry(
-        self, job: Job, source: Connection, target: Connection, files: list[FileCopy]
-    ) -> None:
+    def _carry(self, job: Job, files: list[FileCopy], disks: Sequence[dict[str, Any]]) -> int:
+        """Copies them; returns how often that was begun again because the link broke."""
         spec, carrier = self.spec, carrier_of(self.spec)
+        here, there = spec["source"]["host"], spec["host"]
         if not files:
-            return
-        if source.name == target.name:
-            rate, stall_s = spec["rate"], self.stall_s
-            copy_on_host(job, target, carrier, files, rate=rate, stall_s=stall_s)
-            return
-        carry_across(
-            job,
-            source,
-            target,
-            carrier,
-            files,
-            uri=spec["uri"],
-            rate=spec["rate"],
-            stall_s=self.stall_s,
-        )
+            return 0
+
+        def copy() -> None:
+            target = self.hosts.connection(there)
+            try:
+                if here == there:
+                    rate, stall_s = spec["rate"], self.stall_s
+                    copy_on_host(job, target, carrier, files, rate=rate, stall_s=stall_s)
+                    return
+                carry_across(
+                    job,
+                    self.hosts.connection(here),
+                    target,
+                    carrier,
+                    files,
+                    uri=spec["uri"],
+                    rate=spec["rate"],
+                    stall_s=self.stall_s,
+                )
+            except TwinshipError as error:
+                raise explained(error, target, disks[0]["path"]) from error
+
+        if here == there:
+            copy()
+            return 0
+
+        def clear() -> None:
+            end_carriers(carrier.uuid, *map(self.hosts.connection, (here, there)))
+
+        return copied_again(job, copy, clear, patience_s=self.stall_s)
 
     def observe(self, job: Job) -> dict[str, Any] | None:
         """How far it got is not known: copied again."""

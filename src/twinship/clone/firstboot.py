@@ -108,9 +108,9 @@ class FirstBoot:
     def __post_init__(self) -> None:
         if self.hostname and (why := hostname_problem(self.hostname)):
             raise _refused(f"{self.hostname[:80]!r} is no hostname: {why}")
-        for key in self.ssh_keys:
-            if why := _key_problem(key):
-                raise _refused(f"{key[:40]!r} is no public SSH key: {why}")
+        for number, key in enumerate(self.ssh_keys, 1):
+            if why := _key_problem(key):  # not repeated: it may be anything but public
+                raise _refused(f"SSH key {number} is no public key: {why}")
         paths = [file.path for file in self.files]
         if len(set(paths)) != len(paths):
             raise _refused("a file is given twice")

@@ -114,6 +114,7 @@ class CloneVerb:
             "disks": [_made(disk, outcomes) for disk in spec["disks"]],
             "started": outcomes.get("start", {}).get("started", False),
             "start_error": outcomes.get("start", {}).get("error"),
+            "restarts": outcomes["copy"].get("restarts", 0),
         }
         return {"clones": [clone], "verified": outcomes["verify"], "source": source_felt(outcomes)}
 

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 from twinship.clone.checks.case import GIB, CloneCase
 from twinship.clone.disks import DEVICE_POOLS
+from twinship.domxml import read
 from twinship.model.host import Pool
+from twinship.model.plan import Severity
 from twinship.model.request import CloneMode
 from twinship.planning.checks import CheckTable, Problem
 
@@ -64,6 +66,37 @@ def pools_are_there(case: CloneCase) -> Iterator[Problem]:
                 hint="--pool POOL",
                 object=f"pool/{name}",
             )
+
+
+@ROWS.row("CLONE_NETWORK", Severity.WARN)
+def networks_are_there(case: CloneCase) -> Iterator[Problem]:
+    """A VM can be defined on a libvirt network that its host does not have, but not started."""
+    host = case.facts.host
+    nics = read.summary(case.definition).nics if case.definition else ()
+    for name in dict.fromkeys(nic.source for nic in nics if nic.kind == "network"):
+        found = host.network(name)
+        if found is None or not found.active:
+            known = ", ".join(net.name for net in host.networks if net.active) or "none"
+            state = "has no network" if found is None else "has not started network"
+            yield Problem(
+                f"host {host.name} {state} {name[:60]!r}: the clone cannot start",
+                hint=f"--network 0=NAME; active there: {known}",
+                object=f"network/{name}",
+            )
+
+
+@ROWS.row("CLONE_MEMORY", Severity.WARN)
+def memory_is_there(case: CloneCase) -> Problem | None:
+    """A VM with more memory than its host has can be defined, and will hardly start."""
+    host, wanted = case.facts.host, case.request.memory_bytes
+    if wanted <= host.memory_bytes:
+        return None
+    return Problem(
+        f"the clone shall have {wanted / GIB:g} GiB of memory, host {host.name} has "
+        f"{host.memory_bytes / GIB:.1f} GiB in all",
+        hint="a smaller --memory",
+        object="memory",
+    )
 
 
 @ROWS.row("STORAGE_FULL")
