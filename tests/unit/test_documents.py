@@ -64,7 +64,10 @@ def test_a_plan_has_every_key() -> None:
         "code", "severity", "message", "hint", "object", "fix", "fixed",
     ]  # fmt: skip
     assert document["checks"][0]["object"] is None
-    assert list(document["steps"][0]) == ["id", "title", "host", "bytes"]
+    assert list(document["steps"][0]) == [
+        *("id", "title", "host", "bytes"),
+        *("method", "why_not_faster"),
+    ]
     assert document["forecast"]["verdict"] == "maybe"
     assert list(document["domain_xml"][0]) == ["name", "host", "xml"]
 

@@ -153,6 +153,16 @@ def test_in_full_an_overlay_is_flattened_and_all_its_bytes_are_counted() -> None
     assert disk["bytes"] == 2 * GIB
 
 
+def test_a_plan_says_how_each_disk_is_made_and_why_not_faster() -> None:
+    step = plan_document(a_clone_plan())["steps"][0]
+
+    assert step["method"] == "carrier"
+    assert {rung["method"]: rung["code"] for rung in step["why_not_faster"]} == {
+        "reflink": "REMOTE",
+        "overlay": "NOT_ASKED",
+    }
+
+
 def test_a_device_of_an_odd_size_is_read_as_one() -> None:
     odd = a_vm().with_block_disk(length=GIB + 512)
     plan = plan_clone(a_clone_of(odd), clone_request(pool="images"), new_ids(0))

@@ -78,6 +78,9 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         click.echo(line.rstrip())
 
 
+_ONES_OWN_CHOICE = frozenset({"LINKED", "NOT_ASKED"})
+
+
 def print_plan(plan: Plan, output: str) -> None:
     """A plan for people, or as a document."""
     if output in ("json", "jsonl", "yaml"):
@@ -93,6 +96,9 @@ def print_plan(plan: Plan, output: str) -> None:
     for number, step in enumerate(plan.steps, 1):
         amount = f"  ({size(step.bytes)})" if step.bytes else ""
         click.echo(f"    {number:>2}. {visible(step.host)}: {visible(step.title)}{amount}")
+        for rung in step.why_not_faster:
+            if rung["code"] not in _ONES_OWN_CHOICE:
+                click.echo(f"        no {rung['method']}: {visible(rung['reason'])}")
     if plan.diff:
         click.echo("  Changed in the definition:")
         for line in plan.diff.splitlines():

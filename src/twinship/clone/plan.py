@@ -284,8 +284,16 @@ def _steps(spec: Mapping[str, Any]) -> list[Step]:
         title = f"hold the disks of {spec['source']['name']} still"
         steps.append(Step(id="hold", title=title, host=spec["source"]["host"]))
     for disk in spec["disks"]:
-        title, size = _STEP_TITLES[disk["method"]](disk), disk["bytes"]
-        steps.append(Step(id=f"volume:{disk['target']}", title=title, host=host, bytes=size))
+        steps.append(
+            Step(
+                id=f"volume:{disk['target']}",
+                title=_STEP_TITLES[disk["method"]](disk),
+                host=host,
+                bytes=disk["bytes"],
+                method=disk["method"],
+                why_not_faster=tuple(disk["why_not_faster"]),
+            )
+        )
     if spec["nvram"]:
         begin = "copy the" if spec["nvram"]["copy"] else "fresh"
         title = f"{begin} firmware variables: {spec['nvram']['path']}"

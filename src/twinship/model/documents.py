@@ -10,7 +10,7 @@ from twinship.model.diagnosis import Diagnosis
 from twinship.model.errors import TwinshipError
 from twinship.model.host import HostStatus
 from twinship.model.operation import Event, Operation
-from twinship.model.plan import Finding, Plan
+from twinship.model.plan import Finding, Plan, Step
 from twinship.model.vm import Disk, Vm, VmAnswer, VmFacts
 
 Document = dict[str, Any]
@@ -28,7 +28,7 @@ def plan_document(plan: Plan) -> Document:
         "title": plan.title,
         "feasible": plan.feasible,
         "checks": [finding_document(check) for check in plan.checks],
-        "steps": [dataclasses.asdict(step) for step in plan.steps],
+        "steps": [_step(step) for step in plan.steps],
         "bytes": plan.bytes,
         "estimate_s": plan.estimate_s,
         "forecast": dataclasses.asdict(plan.forecast) if plan.forecast else None,
@@ -206,4 +206,15 @@ def _disk_document(disk: Disk) -> Document:
             }
             for layer in disk.chain
         ],
+    }
+
+
+def _step(step: Step) -> dict[str, Any]:
+    return {
+        "id": step.id,
+        "title": step.title,
+        "host": step.host,
+        "bytes": step.bytes,
+        "method": step.method or None,
+        "why_not_faster": [dict(rung) for rung in step.why_not_faster],
     }

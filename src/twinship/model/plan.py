@@ -54,12 +54,17 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One thing that will be done, on one host; ``bytes`` is what it moves, 0 for none."""
+    """One thing that will be done, on one host; ``bytes`` is what it moves, 0 for none.
+
+    Of a disk that is made: by which ``method``, and what was against each faster one.
+    """
 
     id: str
     title: str
     host: str
     bytes: int = 0
+    method: str = ""
+    why_not_faster: tuple[Mapping[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
