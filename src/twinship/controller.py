@@ -33,6 +33,7 @@ from twinship.domxml.lineage import Kin, family
 from twinship.hypervisor import agent, hosts, pools, vms, volumes
 from twinship.hypervisor.connection import Connection, Connections
 from twinship.inventory.inventory import Inventory
+from twinship.inventory.standing import standing
 from twinship.ledger import Ledger
 from twinship.lifecycle.boot import wait_boot
 from twinship.lifecycle.gather import delete_case, start_case
@@ -379,6 +380,7 @@ class Controller(Ledger, Workshop, Convoy):
         target = self.inventory.record(request.target)
         source = self.inventory.connection(vm.host)
         facts = gather(source, self.inventory.connection(target.name), vm.uuid)
+        facts = replace(facts, children=standing(self.inventory, facts.vm).names)
         if look and request.mode in (MigrateMode.AUTO, MigrateMode.LIVE):
             facts = self._looked_at(source, facts)
         return plan_migrate(facts, request, new_ids(0))

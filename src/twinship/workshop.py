@@ -111,15 +111,14 @@ class Workshop:
         """Every version of every template, and the hosts that could not be asked."""
         if host is not None:
             self.inventory.record(host)  # raises for one that is not known
-        found: list[TemplateVersion] = []
         unseen: dict[str, TwinshipError] = {}
-        for name, answer in self.inventory.ask(versions_on).items():
-            if host is not None and name != host:
-                continue
-            if isinstance(answer, TwinshipError):
+        seen: dict[str, vms.Definitions] = {}
+        for name, answer in self.inventory.ask(vms.definitions).items():
+            if not isinstance(answer, TwinshipError):
+                seen[name] = answer
+            elif host in (None, name):
                 unseen[name] = answer
-            else:
-                found += answer
+        found = [one for one in versions_on(seen) if host in (None, one.host)]
         found.sort(key=lambda one: (one.template.name, one.host, one.template.version))
         return tuple(found), unseen
 
@@ -175,7 +174,7 @@ class Workshop:
         from twinship.seal.undo import gather_undo
 
         vm = self.inventory.find(name)
-        return gather_undo(self.inventory.connection(vm.host), vm.uuid)
+        return gather_undo(self.inventory, vm.host, vm.uuid)
 
     def _seal_changes(self, spec: dict[str, Any]) -> tuple[str, ...]:
         from twinship.seal.gather import gather

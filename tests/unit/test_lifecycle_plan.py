@@ -50,10 +50,16 @@ def a_delete(
     disks: bool = True,
     shared: tuple[str, ...] = (),
     children: tuple[str, ...] = (),
+    unseen: tuple[str, ...] = (),
     template: bool = False,
 ) -> DeleteCase:
     return DeleteCase(
-        vm=vm.facts(), delete_disks=disks, shared=shared, children=children, template=template
+        vm=vm.facts(),
+        delete_disks=disks,
+        shared=shared,
+        children=children,
+        unseen=unseen,
+        template=template,
     )
 
 
@@ -95,6 +101,12 @@ DELETES = {
     ),
     "BASE_HAS_CHILDREN": Deletes(
         Severity.BLOCK, "base of a", a_delete(children=("a",)), a_delete()
+    ),
+    "CHILDREN_UNSEEN": Deletes(
+        Severity.UNKNOWN,
+        "kvm02 cannot be asked",
+        a_delete(TEMPLATE, template=True, unseen=("kvm02",)),
+        a_delete(unseen=("kvm02",)),
     ),
     "VM_ACTIVE": Deletes(Severity.BLOCK, "running", a_delete(WEB.running()), a_delete()),
     "VM_SNAPSHOTS": Deletes(Severity.BLOCK, "2", a_delete(WEB.having(snapshots=2)), a_delete()),

@@ -84,7 +84,11 @@ def all_vms(connection: Connection) -> tuple[Vm, ...]:
     return tuple(sorted(found, key=lambda vm: (vm.name, vm.uuid)))
 
 
-def definitions(connection: Connection) -> tuple[tuple[str, str, str], ...]:
+Definitions = tuple[tuple[str, str, str], ...]
+"""Name, UUID and definition of several VMs."""
+
+
+def definitions(connection: Connection) -> Definitions:
     """Name, UUID and definition (without secrets) of every VM of the host."""
     found = []
     with doing(f"read the definitions of {connection.name}"):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from twinship.hypervisor import vms
-from twinship.hypervisor.connection import Connection
 from twinship.inventory.inventory import Inventory
-from twinship.inventory.lineage import changes, children
+from twinship.inventory.lineage import changes
+from twinship.inventory.standing import standing
 from twinship.lifecycle.plan import DeleteCase, StartCase
-from twinship.model.vm import Vm, VmFacts
+from twinship.model.vm import Vm
 
 
 def start_case(inventory: Inventory, vm: Vm, *, whole: bool = False) -> StartCase:
@@ -23,7 +23,7 @@ def start_case(inventory: Inventory, vm: Vm, *, whole: bool = False) -> StartCas
         vm=facts,
         active_elsewhere=tuple(twin.host for twin in twins if twin.state.active),
         unseen=tuple(answer.host for answer in answers if answer.error),
-        children=_children(connection, facts),
+        children=standing(inventory, facts).names,
         changed=changes(connection, facts, whole=whole),
     )
 
@@ -39,14 +39,12 @@ def delete_case(inventory: Inventory, vm: Vm, *, disks: bool, template: bool = F
             continue
         for disk in vms.facts(connection, other.uuid).disks:
             used |= mine & {disk.path, *(layer.path for layer in disk.chain)}
+    found = standing(inventory, facts)
     return DeleteCase(
         vm=facts,
         delete_disks=disks,
         shared=tuple(sorted(used)),
-        children=_children(connection, facts),
+        children=found.names,
+        unseen=found.unseen,
         template=template,
     )
-
-
-def _children(connection: Connection, facts: VmFacts) -> tuple[str, ...]:
-    return tuple(child.name for child in children(connection, facts))

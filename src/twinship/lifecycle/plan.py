@@ -34,13 +34,15 @@ class StartCase:
 class DeleteCase:
     """A VM to be deleted; ``shared`` are its disk files that another VM of the host uses too.
 
-    ``children`` are VMs whose disks are based on its own. ``template``: that it is one is known.
+    ``children`` are VMs whose disks are based on its own, on any host but those ``unseen``.
+    ``template``: that it is one is known.
     """
 
     vm: VmFacts
     delete_disks: bool
     shared: tuple[str, ...]
     children: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
     template: bool = False
 
 
@@ -134,6 +136,18 @@ def delete_is_no_template(case: DeleteCase) -> Problem | None:
 def delete_is_no_base(case: DeleteCase) -> Problem | None:
     """A base is needed as long as a linked clone of it is there."""
     return base_problem(case.vm, case.children)
+
+
+@DELETE.row("CHILDREN_UNSEEN", Severity.UNKNOWN)
+def delete_is_no_base_elsewhere(case: DeleteCase) -> Problem | None:
+    """A linked clone on a host that cannot be asked may stand on a template's disks, if shared."""
+    if not (case.unseen and case.template and case.delete_disks):
+        return None
+    return Problem(
+        f"{', '.join(case.unseen)} cannot be asked whether a VM there stands on these disks",
+        hint="make it answer first, unless it does not see this storage",
+        object=f"vm/{case.vm.vm.name}",
+    )
 
 
 @DELETE.row("VM_SNAPSHOTS")

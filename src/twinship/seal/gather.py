@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from twinship.hypervisor import hosts, vms, volumes
-from twinship.inventory.lineage import children
+from twinship.inventory.inventory import Inventory
+from twinship.inventory.standing import standing
 from twinship.model.request import SealChoice
 from twinship.model.vm import VmFacts
 from twinship.seal.facts import SealFacts, chain_of, sound
 from twinship.seal.look import look
-from twinship.transfer.steps import Hosts
 
 
 def gather(
-    hosts_of: Hosts,
+    inventory: Inventory,
     wanted: Sequence[tuple[str, str]],
     choice: SealChoice,
     *,
@@ -27,7 +27,7 @@ def gather(
     ``thorough``: an appliance is started to look, too; see :func:`look`. Not ``looking``: what is
     in the guests is not looked at.
     """
-    found = [_facts(hosts_of, host, uuid) for host, uuid in wanted]
+    found = [_facts(inventory, host, uuid) for host, uuid in wanted]
     fit = [
         number
         for number, facts in enumerate(found)
@@ -41,21 +41,21 @@ def gather(
         (found[number].host.name, [chain_of(disk) for disk in found[number].vm.file_disks])
         for number in fit
     ]
-    looks = look(hosts_of, guests, choice, thorough=thorough)
+    looks = look(inventory, guests, choice, thorough=thorough)
     for number, seen in zip(fit, looks, strict=True):
         found[number] = replace(found[number], look=seen)
     return tuple(found)
 
 
-def _facts(hosts_of: Hosts, host: str, uuid: str) -> SealFacts:
-    connection = hosts_of.connection(host)
+def _facts(inventory: Inventory, host: str, uuid: str) -> SealFacts:
+    connection = inventory.connection(host)
     vm = vms.facts(connection, uuid)
     # First, for it has libvirt look at the pools again: how much is free is as of then.
     files = {pool: volumes.names(connection, pool) for pool in sorted(_pools(vm))}
     return SealFacts(
         vm=vm,
         host=hosts.facts(connection),
-        children=tuple(child.name for child in children(connection, vm)),
+        children=standing(inventory, vm).names,
         files=files,
     )
 

@@ -8,8 +8,9 @@ from typing import Any
 
 from twinship.domxml.sealed import Sealed, sealed_of, with_sealed, without_sealed
 from twinship.hypervisor import vms, volumes
-from twinship.hypervisor.connection import Connection
-from twinship.inventory.lineage import children, fingerprint
+from twinship.inventory.inventory import Inventory
+from twinship.inventory.lineage import fingerprint
+from twinship.inventory.standing import standing
 from twinship.model.plan import Plan, Step
 from twinship.model.vm import VmFacts
 from twinship.operations.job import Job
@@ -43,8 +44,9 @@ class UndoCase:
 UNDO: CheckTable[UndoCase] = CheckTable()
 
 
-def gather_undo(connection: Connection, uuid: str) -> UndoCase:
+def gather_undo(inventory: Inventory, host: str, uuid: str) -> UndoCase:
     """Reads what undoing stands on."""
+    connection = inventory.connection(host)
     vm = vms.facts(connection, uuid)
     sealed = sealed_of(vm.xml)
     if sealed is None:
@@ -53,7 +55,7 @@ def gather_undo(connection: Connection, uuid: str) -> UndoCase:
     return UndoCase(
         vm=vm,
         sealed=sealed,
-        children=tuple(child.name for child in children(connection, vm)),
+        children=standing(inventory, vm).names,
         changed=tuple(p for p, disk in then.items() if fingerprint(connection, p) != disk),
         missing=tuple(p for p in sealed.undo.values() if volumes.find(connection, p) is None),
     )

@@ -6,11 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from twinship.domxml.lineage import lineage_of
+from twinship.domxml.lineage import Base, lineage_of
 from twinship.domxml.sealed import Sealed, sealed_of
 from twinship.domxml.template import Template, template_of
-from twinship.hypervisor import vms
-from twinship.hypervisor.connection import Connection
+from twinship.hypervisor.vms import Definitions
 from twinship.model.documents import Document, listing
 from twinship.model.errors import TwinshipError
 
@@ -27,31 +26,45 @@ class TemplateVersion:
     children: tuple[str, ...] = ()
 
 
-def versions_on(connection: Connection) -> list[TemplateVersion]:
-    """The templates of a host, with what stands on each."""
-    definitions = vms.definitions(connection)
-    standing: dict[str, list[str]] = {}
-    for name, _, text in definitions:
-        lineage = lineage_of(text) if "linked" in text else None
-        for base in lineage.bases if lineage is not None else ():
-            standing.setdefault(base.path, []).append(name)
+def versions_on(hosts: Mapping[str, Definitions]) -> list[TemplateVersion]:
+    """The templates among the definitions of these hosts, with what stands on each. Pure.
+
+    A VM of another host stands on one if it was made of a file that is the template's still: a
+    copy that was carried there has another modification time.
+    """
+    standing: dict[str, list[tuple[str, str, Base]]] = {}
+    for host, definitions in hosts.items():
+        for name, _, text in definitions:
+            lineage = lineage_of(text) if "linked" in text else None
+            for base in lineage.bases if lineage is not None else ():
+                standing.setdefault(base.path, []).append((host, name, base))
     found = []
-    for name, uuid, text in definitions:
-        template = template_of(text)
-        if template is None:
-            continue
-        children = {child for disk in template.disks for child in standing.get(disk.path, ())}
-        found.append(
-            TemplateVersion(
-                host=connection.name,
-                uuid=uuid,
-                vm_name=name,
-                template=template,
-                sealed=sealed_of(text),
-                children=tuple(sorted(children - {name})),
+    for host, definitions in hosts.items():
+        for name, uuid, text in definitions:
+            template = template_of(text)
+            if template is None:
+                continue
+            children = {
+                child if away == host else f"{away}/{child}"
+                for disk in template.disks
+                for away, child, base in standing.get(disk.path, ())
+                if away == host or _same(base, disk)
+            }
+            found.append(
+                TemplateVersion(
+                    host=host,
+                    uuid=uuid,
+                    vm_name=name,
+                    template=template,
+                    sealed=sealed_of(text),
+                    children=tuple(sorted(children - {name})),
+                )
             )
-        )
     return found
+
+
+def _same(base: Base, disk: Base) -> bool:
+    return (base.length_bytes, base.changed) == (disk.length_bytes, disk.changed)
 
 
 def template_document(one: TemplateVersion) -> Document:
