@@ -13,7 +13,6 @@ from twinship.cli.explain import TABLES
 from twinship.cli.root import root
 from twinship.doctor.table import TABLE as AILMENTS
 from twinship.domxml.identity import TABLE as IDENTITY
-from twinship.guestfs.inspect import Family
 from twinship.guestfs.sealing import TABLE as SEAL
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -70,17 +69,14 @@ def seal_operations() -> str:
     sections = ["# Seal operations", intro]
     for default, title in ((True, "On by default"), (False, "Only when asked")):
         rows = [
-            f"| `{row.name}` | {row.title} | {_families(row.families)} | {row.why} | {row.source} |"
+            f"| `{row.name}` | {row.title} | {' '.join(f'`{path}`' for path in row.paths)} "
+            f"| {row.distributions} | {row.why} | {row.source} |"
             for row in SEAL
             if row.default is default
         ]
-        head = "| operation | what goes | distributions | why | source |\n|---|---|---|---|---|"
+        head = "| operation | what goes | paths | distributions | why | source |\n|" + 6 * "---|"
         sections += [f"## {title}", "\n".join([head, *rows])]
     return "\n\n".join(sections) + "\n"
-
-
-def _families(families: frozenset[Family]) -> str:
-    return "all" if families == frozenset(Family) else ", ".join(sorted(families))
 
 
 def doctor() -> str:

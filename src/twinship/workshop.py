@@ -94,6 +94,8 @@ class Workshop:
         from twinship.template.gather import gather
         from twinship.template.plan import plan_template
 
+        if not request.name.strip():
+            raise UsageError("a template has to have a name", code="TEMPLATE_NAME_INVALID")
         vm = self.inventory.find(request.vm)
         facts = gather(self.inventory, vm.host, vm.uuid, request, thorough=thorough)
         return plan_template(facts, request, new_ids(len(facts.clone.summary.nics)))

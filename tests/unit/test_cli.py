@@ -342,3 +342,33 @@ def test_a_host_that_does_not_answer_is_added_all_the_same_but_not_twice(tmp_pat
     assert first.returncode == 0
     assert json.loads(second.stdout)["error"]["code"] == "HOST_EXISTS"
     assert second.returncode == 6
+
+
+@pytest.mark.parametrize(
+    "option", ["--only=", "--operations= ", "--except=", "--also=logs,,tmp-files", "--only=-"]
+)
+@pytest.mark.parametrize("command", [("seal", "web"), ("template", "create", "t", "--from", "web")])
+def test_a_list_of_operations_that_names_none_is_refused(
+    command: tuple[str, ...], option: str
+) -> None:
+    refused = invoke(*command, option).exception
+    assert isinstance(refused, errors.UsageError)
+    assert "names no operation" in refused.message
+
+
+def chosen(*words: str, own: Path | None = None) -> set[str]:
+    listed = invoke("seal", "--list", *words, *(["--own", str(own)] if own else []), "-o", "json")
+    assert listed.exit_code == 0, listed.output
+    return {row["name"] for row in json.loads(listed.stdout)["items"] if row["chosen"]}
+
+
+def test_operations_are_chosen_in_virt_syspreps_words_too(tmp_path: Path) -> None:
+    own = tmp_path / "own.toml"
+    own.write_text("[agent]\ndelete = ['/etc/agent.id']\n")
+    usual = chosen()
+    more = chosen("--operations", "defaults,-logs,user-accounts")
+    assert more == (usual | {"user-accounts"}) - {"logs"}
+    assert chosen("--operations", "-logs") == chosen("--except", "logs") == usual - {"logs"}
+    assert chosen("--only", "logs") == {"logs"}
+    assert chosen("--only", "all") > usual
+    assert chosen(own=own) == usual | {"agent"}

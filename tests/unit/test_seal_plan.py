@@ -170,6 +170,19 @@ def test_the_plan_of_a_seal_shows_every_path_and_holds_no_key() -> None:
     assert plan.resources[1].endswith("web-vda.qcow2.twinship-undo-abcd")
 
 
+def test_vms_of_one_name_on_two_hosts_are_told_apart() -> None:
+    ours = a_seal()
+    host = a_host("kvm02").with_pool("images").facts()
+    theirs = dataclasses.replace(a_seal(WEB.on("kvm02"), children=("a",)), host=host)
+    both = plan_seal_vms([ours, theirs], SealRequest(vms=("web",) * 2, commit=True), "abcd")
+    ids = [step.id for step in both.steps]
+    assert len(set(ids)) == len(ids) == 8
+    assert {step.host for step in both.steps if step.id.startswith("clean")} == {"kvm01", "kvm02"}
+    assert both.binding["the VMs that stand on kvm01/web"] == "none"
+    assert both.binding["the VMs that stand on kvm02/web"] == "a"
+    assert {"disk vda of kvm01/web", "disk vda of kvm02/web"} <= set(both.binding)
+
+
 def test_what_speaks_against_the_guest_blocks_the_plan() -> None:
     assert not planned(a_seal(look=Look(findings=(HIBERNATED,)))).feasible
 

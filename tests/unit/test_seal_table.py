@@ -262,7 +262,8 @@ def test_a_manifest_is_json_and_its_paths_are_printable(tmp_path: Path) -> None:
 def test_every_row_says_why_and_from_where() -> None:
     assert len({row.name for row in TABLE}) == len(TABLE)
     assert all(row.title and row.why and row.source for row in TABLE)
-    assert all(row.acts or row.decide for row in TABLE)
+    assert all(row.paths for row in TABLE)
+    assert all(path.startswith("/") for row in TABLE for path in row.paths)
     off = {row.name for row in TABLE if not row.default}
     assert {"user-accounts", "ssh-authorized-keys", "firewall-rules", "ca-certificates"} <= off
 
@@ -271,6 +272,7 @@ def test_operations_are_chosen_by_name() -> None:
     assert [row.name for row in choose(only=["logs", "machine-id"])] == ["machine-id", "logs"]
     assert "logs" not in {row.name for row in choose(except_=["logs"])}
     assert "user-accounts" in {row.name for row in choose(also=["user-accounts"])}
+    assert choose(only=["all"], except_=["logs"]) == tuple(r for r in TABLE if r.name != "logs")
     with pytest.raises(UsageError) as error:
         choose(except_=["machineid"])
     assert error.value.code == "UNKNOWN_OPERATION"
@@ -324,6 +326,9 @@ def test_own_operations_delete_empty_edit_and_upload(tmp_path: Path) -> None:
         ("[a]\nedit=[{path='/x', match='a', replace='\\2'}]", "group"),
         ("[a]\nupload=[{from='none', to='/x'}]", "No such file"),
         ("[a]\nrun=['reboot']", "list of words"),
+        ("[a]\nrun=5", "list of lists"),
+        ('[a]\ndelete=["/x\\u0000"]', "absolute"),
+        ("[all]\ndelete=['/x']", "already"),
         ("[a]", "does nothing"),
         ("[A b]", "own.toml"),
         ("a", "own.toml"),
@@ -336,6 +341,12 @@ def test_an_own_operation_that_cannot_be_used_is_refused_at_once(
         own(tmp_path, text)
     assert error.value.code == "OWN_OPERATION"
     assert word in error.value.cause + error.value.message
+
+
+def test_a_directory_without_operations_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as error:
+        load_own(tmp_path)
+    assert error.value.code == "OWN_OPERATION"
 
 
 def test_what_runs_in_the_guest_needs_the_appliance(tmp_path: Path) -> None:

@@ -29,7 +29,8 @@ def choice_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "only",
             multiple=True,
             metavar="OP,...",
-            help="These instead of the default ones; defaults,OP: besides them.",
+            help="These instead of the default ones; defaults,OP or defaults,-OP: those, and one "
+            "more or less; all.",
         ),
         click.option("--also", multiple=True, metavar="OP,...", help="These as well."),
         click.option("--except", "except_", multiple=True, metavar="OP,...", help="Not these."),
@@ -66,13 +67,15 @@ def choice_of(
     recover: bool,
 ) -> SealChoice:
     """What these options mean."""
-    wanted = _words(only)
-    if "defaults" in wanted:  # virt-sysprep's word
-        also, wanted = (*_words(also), *(w for w in wanted if w != "defaults")), ()
+    wanted, more = _words("--only", only), _words("--also", also)
+    less = (*_words("--except", except_), *(w[1:] for w in wanted if w.startswith("-")))
+    wanted = tuple(word for word in wanted if not word.startswith("-"))
+    if not wanted or "defaults" in wanted:
+        more, wanted = (*more, *(word for word in wanted if word != "defaults")), ()
     return SealChoice(
         only=wanted,
-        also=_words(also),
-        except_=_words(except_),
+        also=more,
+        except_=less,
         own=tuple(str(path.resolve()) for path in own),
         keys=tuple(_key(text) for text in keys),
         recover=recover,
@@ -140,7 +143,7 @@ def seal(
         _seal(ctx, request, wait=wait, dry_run=dry_run, output=output)
         return
     if choice != SealChoice():
-        raise UsageError("the VM was sealed already: what is done cannot be chosen any more")
+        raise UsageError("what a seal did is undone or kept as a whole: nothing to choose")
     if len(vms) > 1:
         raise UsageError("--undo is for one VM at a time")
     if dry_run:
@@ -197,9 +200,9 @@ def _told_undo(op: Operation) -> None:
 
 
 def _list(choice: SealChoice, output: str) -> None:
-    from twinship.guestfs.sealing import TABLE
-    from twinship.seal.choice import operations_of
+    from twinship.seal.choice import known_operations, operations_of
 
+    known = known_operations(choice)
     chosen = {row.name for row in operations_of(choice)}
     if output in ("json", "jsonl", "yaml"):
         rows = [
@@ -211,25 +214,33 @@ def _list(choice: SealChoice, output: str) -> None:
                 "default": row.default,
                 "chosen": row.name in chosen,
                 "families": sorted(family.value for family in row.families),
+                "paths": list(row.paths),
             }
-            for row in TABLE
+            for row in known
         ]
         print_document(listing(rows), output)
     elif output == "name":
-        for row in TABLE:
+        for row in known:
             click.echo(row.name)
     else:
-        table = [[row.name, "yes" if row.name in chosen else "-", row.title] for row in TABLE]
+        table = [[row.name, "yes" if row.name in chosen else "-", row.title] for row in known]
         headers = ["OPERATION", "DONE", "WHAT GOES"]
         if output == "wide":
-            table = [[*cells, row.why] for cells, row in zip(table, TABLE, strict=True)]
-            headers.append("WHY")
+            told = [[row.distributions, row.why, " ".join(row.paths)] for row in known]
+            table = [[*cells, *more] for cells, more in zip(table, told, strict=True)]
+            headers += ["DISTRIBUTIONS", "WHY", "PATHS"]
         print_table(headers, table)
 
 
-def _words(values: tuple[str, ...]) -> tuple[str, ...]:
-    words = (word.strip() for value in values for word in value.split(","))
-    return tuple(dict.fromkeys(word for word in words if word))
+def _words(option: str, values: tuple[str, ...]) -> tuple[str, ...]:
+    """What an option names; one that names nothing (an empty variable of a script) is refused."""
+    words = [word.strip() for value in values for word in value.split(",")]
+    if any(not word.removeprefix("-") for word in words):
+        raise UsageError(
+            f"{option} {values[0]!r} names no operation",
+            hint="names and commas: --only machine-id,ssh-hostkeys; twinship seal --list",
+        )
+    return tuple(dict.fromkeys(words))
 
 
 def _key(text: str) -> tuple[str, str]:

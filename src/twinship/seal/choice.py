@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from twinship.guestfs.sealing import Operation, choose, load_own, needs_appliance
+from twinship.guestfs.sealing import TABLE, Operation, choose, load_own, needs_appliance
 from twinship.model.errors import UsageError
 from twinship.model.request import SealChoice
 
@@ -17,12 +17,14 @@ MOST_KEY_BYTES = 64 * 1024
 
 def operations_of(choice: SealChoice) -> tuple[Operation, ...]:
     """The operations to do. Raises :class:`UsageError` for names and files that cannot be used."""
-    own = tuple(row for place in choice.own for row in load_own(Path(place)))
-    names = [row.name for row in own]
-    for name in names:
-        if names.count(name) > 1:
-            raise UsageError(f"two operations of yours are called {name}", code="OWN_OPERATION")
-    return choose(only=choice.only, except_=choice.except_, also=choice.also, own=own)
+    return choose(
+        only=choice.only, except_=choice.except_, also=choice.also, own=_own_operations(choice)
+    )
+
+
+def known_operations(choice: SealChoice) -> tuple[Operation, ...]:
+    """All operations that can be chosen among, the user's own last."""
+    return (*TABLE, *_own_operations(choice))
 
 
 def runs_inside(choice: SealChoice) -> bool:
@@ -50,6 +52,15 @@ def choice_from(document: Mapping[str, Any]) -> SealChoice:
         keys=tuple((uuid, file) for uuid, file in document["keys"]),
         recover=document["recover"],
     )
+
+
+def _own_operations(choice: SealChoice) -> tuple[Operation, ...]:
+    own = tuple(row for place in choice.own for row in load_own(Path(place)))
+    names = [row.name for row in own]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"two operations of yours are called {name}", code="OWN_OPERATION")
+    return own
 
 
 def _key(file: Path) -> str:

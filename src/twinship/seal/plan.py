@@ -125,10 +125,10 @@ def _binding(facts: SealFacts) -> dict[str, str]:
     bound = {
         f"the state of {vm.vm.label}": vm.vm.state.value.replace("_", " "),
         f"the definition of {vm.vm.label}": digest(vm.xml),
-        "the VMs that stand on it": ", ".join(facts.children) or "none",
+        f"the VMs that stand on {vm.vm.label}": ", ".join(facts.children) or "none",
     }
     for disk in vm.file_disks:
-        bound[f"disk {disk.target}"] = ", ".join(
+        bound[f"disk {disk.target} of {vm.vm.label}"] = ", ".join(
             f"{layer.path} of {layer.length_bytes} bytes" for layer in disk.chain
         )
     return bound
@@ -140,14 +140,14 @@ def _steps(
     for vm in vms:
         for disk in vm["disks"]:
             title = f"create {disk['undo']['path']}, for what changes"
-            yield Step(id=f"undo:{vm['name']}:{disk['target']}", title=title, host=vm["host"])
-    for facts in everyone:
-        name, host = facts.vm.vm.name, facts.vm.vm.host
+            step = f"undo:{vm['host']}/{vm['name']}:{disk['target']}"
+            yield Step(id=step, title=title, host=vm["host"])
+    sealed = [facts.vm.vm for facts in everyone]
+    for one, facts in zip(sealed, everyone, strict=True):
         title = sealing_title(facts.look.guest, facts.look.manifest)
-        yield Step(id=f"seal:{name}", title=f"{name}: {title}", host=host)
-    for facts in everyone:
-        name, host = facts.vm.vm.name, facts.vm.vm.host
-        yield Step(id=f"mark:{name}", title=f"note in {name} that it is sealed", host=host)
-    if request.commit:
-        host = everyone[0].vm.vm.host
-        yield Step(id="clean", title="delete what could undo it", host=host)
+        yield Step(id=f"seal:{one.label}", title=f"{one.name}: {title}", host=one.host)
+    for one in sealed:
+        title = f"note in {one.name} that it is sealed"
+        yield Step(id=f"mark:{one.label}", title=title, host=one.host)
+    for host in dict.fromkeys(vm["host"] for vm in vms) if request.commit else ():
+        yield Step(id=f"clean:{host}", title="delete what could undo it", host=host)

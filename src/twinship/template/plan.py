@@ -33,7 +33,7 @@ def plan_template(facts: TemplateFacts, request: TemplateRequest, ids: NewIds) -
     return replace(
         plan,
         kind="template",
-        title=f"template {request.name} of {facts.clone.source.vm.label}, version {version}",
+        title=f"make template {request.name} of {facts.clone.source.vm.label}, version {version}",
         checks=tuple(sorted(checks, key=lambda finding: order.index(finding.severity))),
         steps=tuple(_steps(plan, facts, request, replaced)),
         manifest=manifest_of([(facts.clone.source.vm.label, facts.look)]),

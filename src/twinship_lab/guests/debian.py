@@ -97,6 +97,7 @@ _ENDS_WITH_US = (
     "unshare", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc",
 )  # fmt: skip
 _AGENT_S = 10.0
+_READ_S = 60.0
 _POLL_S = 0.2
 
 
@@ -244,7 +245,8 @@ def wait_settled(host: LabHost, name: str, *, within_s: float) -> Identity:
     deadline = time.monotonic() + within_s
     wait_agent(host, name, within_s=within_s)
     while True:
-        found = identity(host, name)
+        left_s = deadline - time.monotonic()
+        found = identity(host, name, within_s=max(left_s, _READ_S))
         if found.host_keys and (found.addresses or not found.macs):
             return found
         if time.monotonic() > deadline:
@@ -252,7 +254,7 @@ def wait_settled(host: LabHost, name: str, *, within_s: float) -> Identity:
         time.sleep(_POLL_S)
 
 
-def run_inside(host: LabHost, name: str, argv: Sequence[str], *, within_s: float = 60) -> str:
+def run_inside(host: LabHost, name: str, argv: Sequence[str], *, within_s: float = _READ_S) -> str:
     """Runs a program in the guest, by its agent; what it printed. Raises :class:`LabError`."""
     started = _agent(
         host,
@@ -294,9 +296,9 @@ echo == seed; sha256sum /var/lib/systemd/random-seed 2>/dev/null
 """
 
 
-def identity(host: LabHost, name: str) -> Identity:
+def identity(host: LabHost, name: str, *, within_s: float = _READ_S) -> Identity:
     """What is the guest's own, read in it while it runs."""
-    text = run_inside(host, name, ["/bin/sh", "-c", _READ])
+    text = run_inside(host, name, ["/bin/sh", "-c", _READ], within_s=within_s)
     parts: dict[str, list[str]] = {"": []}
     here = ""
     for line in text.splitlines():

@@ -86,6 +86,7 @@ ROWS = (
         why="a template for others should have no people in it",
         source="login.defs(5): UID_MIN to UID_MAX",
         decide=_user_accounts,
+        looks_at=("/home/*", *_DATABASES, *_GROUPS),
         default=False,
     ),
     Operation(

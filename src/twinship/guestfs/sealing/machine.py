@@ -29,6 +29,10 @@ _MAKES_HOST_KEYS = (
     "/etc/systemd/system/twinship-ssh-host-keys.service",
 )
 _MAKES_THEM_ITSELF = frozenset((Family.SUSE, Family.ALPINE))
+_CREDENTIALS_KEY = "/var/lib/systemd/credential.secret"
+_LVM_DEVICES = ("/etc/lvm/devices/*.devices", "/etc/lvm/devices/backup/*")
+_LVM_IMPORT = "/etc/lvm/devices/auto-import-rootvg"
+_INITIATOR = "/etc/iscsi/initiatorname.iscsi"
 _UNIT = "twinship-ssh-host-keys.service"
 _UNIT_TEXT = b"""\
 # Written when this machine was sealed: its SSH host keys were removed, and nothing else in this
@@ -75,7 +79,7 @@ def _credential_secret(files: GuestFiles, guest: Guest) -> Iterator[Act]:
     if files.listdir("/etc/credstore.encrypted"):
         yield Say("credential.secret stays: /etc/credstore.encrypted can only be read with it")
         return
-    yield Remove(("/var/lib/systemd/credential.secret",))
+    yield Remove((_CREDENTIALS_KEY,))
 
 
 def _hosts(files: GuestFiles, guest: Guest) -> Iterator[Act]:
@@ -89,22 +93,21 @@ def _hosts(files: GuestFiles, guest: Guest) -> Iterator[Act]:
 
 
 def _iscsi(files: GuestFiles, guest: Guest) -> Iterator[Act]:
-    path = "/etc/iscsi/initiatorname.iscsi"
     if guest.family is Family.DEBIAN:
         # open-iscsi makes a name at its start where the file says so.
-        yield EditFiles((path,), lambda _: b"GenerateName=yes\n")
+        yield EditFiles((_INITIATOR,), lambda _: b"GenerateName=yes\n")
     else:
-        yield Remove((path,))
+        yield Remove((_INITIATOR,))
 
 
 def _lvm_devices(files: GuestFiles, guest: Guest) -> Iterator[Act]:
-    if not files.glob("/etc/lvm/devices/*.devices"):
+    if not files.glob(_LVM_DEVICES[0]):
         return
-    yield Remove(("/etc/lvm/devices/*.devices", "/etc/lvm/devices/backup/*"))
+    yield Remove(_LVM_DEVICES)
     imports = ("/usr/lib/systemd/system/lvm-devices-import.path",
                "/lib/systemd/system/lvm-devices-import.path")  # fmt: skip
     if any(files.resolve(path) for path in imports):
-        yield Write("/etc/lvm/devices/auto-import-rootvg", b"")
+        yield Write(_LVM_IMPORT, b"")
 
 
 ROWS = (
@@ -115,6 +118,7 @@ ROWS = (
         "has systemd make one at the next start, under KVM from the domain's UUID",
         source="machine-id(5), systemd-machine-id-setup(1)",
         decide=_machine_id,
+        looks_at=("/etc/machine-id", _DBUS_ID),
     ),
     Operation(
         name="ssh-hostkeys",
@@ -123,6 +127,7 @@ ROWS = (
         "its next start, a small unit is added that does",
         source="sshd(8), ssh-keygen(1) -A; Debian makes keys only when its package is installed",
         decide=_ssh_host_keys,
+        looks_at=(*_HOST_KEYS, f"/etc/systemd/system/{_UNIT}"),
     ),
     Operation(
         name="random-seed",
@@ -145,6 +150,7 @@ ROWS = (
         why="what one machine encrypted no other should read",
         source="systemd-creds(1)",
         decide=_credential_secret,
+        looks_at=(_CREDENTIALS_KEY,),
     ),
     # Before "hostname": it reads the name that the next row removes.
     Operation(
@@ -153,6 +159,7 @@ ROWS = (
         why="a clone would answer to its source's name",
         source="hosts(5); Debian's installer writes 127.0.1.1 for the machine itself",
         decide=_hosts,
+        looks_at=("/etc/hosts",),
     ),
     Operation(
         name="hostname",
@@ -172,6 +179,7 @@ ROWS = (
         "anew at the next start is asked for where the system can",
         source="lvmdevices(8), RHEL 9 on cloning virtual machines",
         decide=_lvm_devices,
+        looks_at=(*_LVM_DEVICES, _LVM_IMPORT),
     ),
     Operation(
         name="iscsi",
@@ -179,6 +187,7 @@ ROWS = (
         why="two initiators of one name log each other out and may write to one disk",
         source="iscsi-iname(8), open-iscsi's GenerateName",
         decide=_iscsi,
+        looks_at=(_INITIATOR,),
     ),
     Operation(
         name="nvme",

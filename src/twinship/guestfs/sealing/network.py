@@ -43,6 +43,7 @@ _MAC_KEYS = frozenset(
     for key in ("mac-address", "cloned-mac-address")
 )
 _UUID_KEYS = frozenset((("connection", "uuid"), ("connection", "timestamp")))
+_CLOUD_STATE = ("/var/lib/cloud/*", "/var/log/cloud-init*.log", "/run/cloud-init")
 _CLOUD_CONFIGS = (
     "/etc/netplan/50-cloud-init.yaml",
     "/etc/network/interfaces.d/50-cloud-init*",
@@ -61,8 +62,7 @@ _STATIC = (
 
 def _cloud_init(files: GuestFiles, guest: Guest) -> Iterator[Act]:
     """Its state, and what it made of it; that only where it will make it again."""
-    yield Remove(("/var/lib/cloud/*",), keep=("seed",))
-    yield Remove(("/var/log/cloud-init*.log", "/run/cloud-init"))
+    yield Remove(_CLOUD_STATE, keep=("seed",))
     if not guest.cloud_init or files.lstat("/etc/cloud/cloud-init.disabled") is not None:
         return
     settings = ("/etc/cloud/cloud.cfg", *files.glob("/etc/cloud/cloud.cfg.d/*.cfg"))
@@ -118,6 +118,7 @@ ROWS = (
         why="cloud-init takes a clone for a machine it has set up already and does nothing",
         source="cloud-init clean (its documentation); a seed in the image stays",
         decide=_cloud_init,
+        looks_at=(*_CLOUD_STATE, *_CLOUD_CONFIGS),
     ),
     Operation(
         name="net-hwaddr",
@@ -166,6 +167,7 @@ ROWS = (
         "that had an address is named",
         source="RHEL 9 on cloning virtual machines, creating a template manually",
         decide=_static_addresses,
+        looks_at=(*_KEYFILES, *_IFCFG),
     ),
     Operation(
         name="net-state",
@@ -194,6 +196,7 @@ ROWS = (
         why="a clone's first card would come up under a new name",
         source="RHEL 7 and 9 on cloning virtual machines; systemd.link(5)",
         decide=_names_by_address,
+        looks_at=_LINKS,
         acts=removing(
             "/etc/udev/rules.d/70-persistent-net.rules",
             "/etc/udev/rules.d/75-persistent-net-generator.rules",

@@ -79,7 +79,7 @@ Decide = Callable[[GuestFiles, Guest], Iterable[Act]]
 class Operation:
     """One row: what is removed or edited, in which families, whether by default, and why.
 
-    ``source`` says where the rule comes from.
+    ``source`` says where the rule comes from. ``looks_at``: the paths that ``decide`` may act on.
     """
 
     name: str
@@ -88,8 +88,20 @@ class Operation:
     source: str
     acts: tuple[Act, ...] = ()
     decide: Decide | None = None
+    looks_at: tuple[str, ...] = ()
     default: bool = True
     families: frozenset[Family] = ALL_FAMILIES
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Patterns of all paths that it may remove or change."""
+        found = [path for act in self.acts for path in _paths(act)]
+        return tuple(dict.fromkeys((*found, *self.looks_at)))
+
+    @property
+    def distributions(self) -> str:
+        """The families it is for, on one line."""
+        return "all" if self.families == ALL_FAMILIES else ", ".join(sorted(self.families))
 
     def acts_for(self, files: GuestFiles, guest: Guest) -> tuple[Act, ...]:
         """What the operation does in this guest."""
@@ -97,6 +109,16 @@ class Operation:
             return ()
         decided = self.decide(files, guest) if self.decide is not None else ()
         return (*self.acts, *decided)
+
+
+def _paths(act: Act) -> tuple[str, ...]:
+    match act:
+        case Remove(patterns) | Truncate(patterns) | EditFiles(patterns):
+            return patterns
+        case Write(path) | Link(path):
+            return (path,)
+        case _:
+            return ()
 
 
 def removing(*patterns: str) -> tuple[Act, ...]:

@@ -28,7 +28,7 @@ from twinship.guestfs.files import READ_LIMIT_BYTES
 from twinship.guestfs.sealing.edits import replaced
 from twinship.guestfs.sealing.operation import Act, EditFiles, Operation, Remove, Run, Truncate
 from twinship.guestfs.sealing.operation import Write as WriteFile
-from twinship.guestfs.sealing.table import TABLE
+from twinship.guestfs.sealing.table import EVERY, TABLE
 from twinship.model.errors import UsageError
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
@@ -44,7 +44,9 @@ def load_own(place: Path) -> tuple[Operation, ...]:
     Raises :class:`UsageError` (``OWN_OPERATION``) for what cannot be used, before anything is done.
     """
     files = sorted(place.glob("*.toml")) if place.is_dir() else [place]
-    taken = {row.name for row in TABLE}
+    if not files:
+        raise _bad(place, "there is no *.toml in this directory")
+    taken = {EVERY, *(row.name for row in TABLE)}
     rows: list[Operation] = []
     for file in files:
         for name, body in _tables(file).items():
@@ -84,7 +86,10 @@ def _operation(file: Path, name: str, body: Any) -> Operation:
         acts.append(Truncate(truncate))
     acts += [_edit(file, name, row) for row in _rows(file, name, body, "edit")]
     acts += [_upload(file, name, row) for row in _rows(file, name, body, "upload")]
-    acts += [_run(file, name, argv) for argv in body.get("run", [])]
+    runs = body.get("run", [])
+    if not isinstance(runs, list):
+        raise _bad(file, f"{name}: run is a list of lists of words")
+    acts += [_run(file, name, argv) for argv in runs]
     if not acts:
         raise _bad(file, f"{name} does nothing")
     return Operation(
@@ -110,6 +115,7 @@ def _path(file: Path, name: str, path: Any) -> str:
         not parts
         or not path.startswith("/")
         or ".." in parts
+        or "\0" in path
         or all(set(p) <= {"*"} for p in parts)
     ):
         raise _bad(file, f"{name}: {path!r} is no absolute path below /, without ..")

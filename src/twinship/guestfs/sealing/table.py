@@ -22,6 +22,9 @@ TABLE: tuple[Operation, ...] = (
     *asked.ROWS,
 )
 
+EVERY = "all"
+"""Stands for every operation; none is called so."""
+
 
 def choose(
     *,
@@ -33,16 +36,19 @@ def choose(
     """The operations to do, in the table's order, the user's own last.
 
     All that are on by default; ``only`` these instead, ``also`` these that are off, ``except_``
-    these. A name in several lists is done unless it is in ``except_``. Raises :class:`UsageError`
-    (``UNKNOWN_OPERATION``) for a name that no operation has, with the likely one.
+    these; ``all`` among the first two is every one. A name in several lists is done unless it is in
+    ``except_``. Raises :class:`UsageError` (``UNKNOWN_OPERATION``) for a name that no operation
+    has, with the likely one.
     """
     rows = (*TABLE, *own)
     known = [row.name for row in rows]
+    every = set(known) if EVERY in (*only, *also) else set()
+    only, also = ([name for name in names if name != EVERY] for names in (only, also))
     for name in (*only, *except_, *also):
         if name not in known:
             raise _unknown(name, known)
     wanted = set(only) or {row.name for row in rows if row.default}
-    wanted = (wanted | set(also)) - set(except_)
+    wanted = (wanted | set(also) | every) - set(except_)
     return tuple(row for row in rows if row.name in wanted)
 
 
