@@ -13,6 +13,7 @@ from twinship.cli.explain import TABLES
 from twinship.cli.root import root
 from twinship.doctor.table import TABLE as AILMENTS
 from twinship.domxml.identity import TABLE as IDENTITY
+from twinship.guestfs.inspect import REFUSALS
 from twinship.guestfs.sealing import TABLE as SEAL
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -41,6 +42,8 @@ def checks() -> str:
         ]
         head = "| code | severity | what it asks |\n|---|---|---|"
         sections += [f"## {verb}", "\n".join([head, *rows])]
+    rows = [f"| `{code}` | block | {why} |" for code, why in REFUSALS.items()]
+    sections += ["## A guest, by seal and template create", "\n".join([head, *rows])]
     return "\n\n".join(sections) + "\n"
 
 
@@ -64,7 +67,9 @@ def seal_operations() -> str:
     intro = (
         "What `twinship seal` and `twinship template create` remove from a guest or change in it. "
         "Those that are on by default are done unless `--except` names them; the others with "
-        "`--also`. Where an operation depends on what is in the guest, `--dry-run` shows it."
+        "`--also`. Where an operation depends on what is in the guest, `--dry-run` shows it.\n\n"
+        "Not here: new UUIDs of filesystems. Boot loader, initial RAM disk and fstab name the old "
+        "ones, and nothing is gained."
     )
     sections = ["# Seal operations", intro]
     for default, title in ((True, "On by default"), (False, "Only when asked")):

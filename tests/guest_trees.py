@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from twinship.guestfs.tree import TreeFiles
 
@@ -97,10 +98,10 @@ def make_tree(root: Path, files: Mapping[str, str]) -> Path:
 
 
 @contextmanager
-def tree_files(root: Path) -> Iterator[TreeFiles]:
-    """The files below a plain directory."""
+def tree_files(root: Path, **how: Any) -> Iterator[TreeFiles]:
+    """The files below a plain directory; ``how`` as :class:`TreeFiles` takes it."""
     fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        yield TreeFiles(fd)
+        yield TreeFiles(fd, **how)
     finally:
         os.close(fd)

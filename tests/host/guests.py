@@ -30,9 +30,9 @@ def guest_disk(
     raw = outside if form == "raw" else work / f"{file}.raw"
     with raw.open("wb") as made:
         made.truncate(size_bytes)
-    _tool("mke2fs", "-q", "-t", "ext4", "-d", tree, raw)
+    tool("mke2fs", "-q", "-t", "ext4", "-d", tree, raw)
     if form != "raw":
-        _tool("qemu-img", "convert", "-f", "raw", "-O", form, raw, outside)
+        tool("qemu-img", "convert", "-f", "raw", "-O", form, raw, outside)
         raw.unlink()
     shutil.rmtree(tree)
     return f"{IMAGES}/{file}"
@@ -41,7 +41,7 @@ def guest_disk(
 def text_of(host: LabHost, path: str, name: str, work: Path, form: str = "qcow2") -> str:
     """A file of the guest on a disk; ``<missing>`` where there is none."""
     raw = work / "looked-at"
-    _tool("qemu-img", "convert", "-f", form, "-O", "raw", host.outside(path), raw)
+    tool("qemu-img", "convert", "-f", form, "-O", "raw", host.outside(path), raw)
     done = subprocess.run(
         ["debugfs", "-R", f"cat {name}", raw], capture_output=True, text=True, check=True
     )
@@ -55,10 +55,10 @@ def content(host: LabHost, path: str, form: str = "qcow2") -> str:
     import tempfile
 
     with tempfile.NamedTemporaryFile() as raw:
-        _tool("qemu-img", "convert", "-f", form, "-O", "raw", host.outside(path), raw.name)
+        tool("qemu-img", "convert", "-f", form, "-O", "raw", host.outside(path), raw.name)
         return hashlib.sha256(Path(raw.name).read_bytes()).hexdigest()
 
 
-def _tool(*argv: str | Path) -> None:
+def tool(*argv: str | Path) -> None:
     done = subprocess.run([str(word) for word in argv], capture_output=True, check=False)
     assert done.returncode == 0, (argv, done.stderr)

@@ -29,6 +29,7 @@ pytestmark = [
 ]
 
 MIB = 1024 * 1024
+PV_SECTOR = 32 * 2048
 LABEL = b"system_u:object_r:net_conf_t:s0"
 PLAIN = {name: text for name, text in DEBIAN.items() if name != "etc/fstab"}
 
@@ -433,8 +434,14 @@ def test_the_appliance_does_the_same_file_by_file(bench: Bench) -> None:
 def test_the_appliance_reads_lvm_luks_and_runs_programs(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fstab = {"etc/fstab": "/dev/mapper/vg-root / ext4 x 0 0\n/dev/vg/var /var ext4 x 0 0\n"}
-    tree = bench.tree("guest", {**REDHAT, **fstab})
+    more = {
+        "etc/fstab": "/dev/mapper/vg-root / ext4 x 0 0\n/dev/vg/var /var ext4 x 0 0\n"
+        "/dev/sda1 /boot ext4 x 0 0\n",
+        "etc/selinux/config": "SELINUX=enforcing\nSELINUXTYPE=targeted\n",
+        "etc/selinux/targeted/contexts/files/file_contexts": "/.* system_u:object_r:root_t:s0\n",
+    }
+    tree = bench.tree("guest", {**REDHAT, **more})
+    (tree / "boot").mkdir(exist_ok=True)
     busybox = tree / "bin/busybox"
     busybox.parent.mkdir()
     busybox.write_bytes(Path("/bin/busybox").read_bytes())
@@ -445,8 +452,10 @@ def test_the_appliance_reads_lvm_luks_and_runs_programs(
     tool("tar", "-C", var, "-cf", var_archive, ".")
     lvm = tmp_path / "lvm.raw"
     script = (
-        f"sparse {lvm} 500M\nrun\npart-disk /dev/sda gpt\npvcreate /dev/sda1\n"
-        "vgcreate vg /dev/sda1\nlvcreate root vg 96\nlvcreate var vg 320\nmkfs ext4 /dev/vg/root\n"
+        f"sparse {lvm} 500M\nrun\npart-init /dev/sda gpt\n"
+        f"part-add /dev/sda p 2048 {PV_SECTOR - 1}\npart-add /dev/sda p {PV_SECTOR} -2048\n"
+        "mkfs ext4 /dev/sda1\npvcreate /dev/sda2\nvgcreate vg /dev/sda2\n"
+        "lvcreate root vg 96\nlvcreate var vg 320\nmkfs ext4 /dev/vg/root\n"
         f"mkfs xfs /dev/vg/var\nmount /dev/vg/root /\ntar-in {archive} /\n"
         f"mount /dev/vg/var /var\ntar-in {var_archive} /var\n"
     )
@@ -464,12 +473,15 @@ def test_the_appliance_reads_lvm_luks_and_runs_programs(
     own.write_text("[stamp]\nrun = [['/bin/busybox', 'touch', '/etc/stamped']]\n")
     images = [[an_image(path, "raw")] for path in (lvm, twin, locked)]
     assert userspace_refusal(images[0][0]) == "NEEDS_APPLIANCE"
+    before = pv_uuid(lvm)
 
     with appliance.appliance(images, writable=True) as made:
         with made.guest(0) as files:
             manifest = apply_seal(files, identify(files), choose(own=load_own(own)))
             assert "/etc/lvm/devices/system.devices" in {entry.path for entry in manifest.entries}
+            assert "volume group vg" in {entry.path for entry in manifest.entries}
             assert files.lstat("/etc/stamped") is not None
+            autorelabel = files.lstat("/.autorelabel")
         with made.guest(1) as files:
             assert files.lstat("/etc/stamped") is None
             assert files.read("/etc/machine-id") != b""
@@ -480,6 +492,8 @@ def test_the_appliance_reads_lvm_luks_and_runs_programs(
         with made.guest(2, {"": key.read_text()}) as files:
             assert sealed(files).entries
 
+    print("left to the guest" if autorelabel else "relabelled here")
+    assert pv_uuid(lvm) != before == pv_uuid(twin)
     reasons: list[str] = []
     (found,) = visit(
         images[:1], lambda files: files.read("/etc/machine-id"), writable=False, say=reasons.append
@@ -488,6 +502,14 @@ def test_the_appliance_reads_lvm_luks_and_runs_programs(
     assert reasons == ["the guest's disks hold lvm"]
     (left,) = visit(images[:1], lambda files: files.read("/etc/machine-id"), writable=False)
     assert (left.value, left.why) == (None, "the guest's disks hold lvm")
+
+
+def pv_uuid(image: Path) -> bytes:
+    """Of the LVM on the second partition. Source: lvm2's label.h and layout.h."""
+    with image.open("rb") as file:
+        file.seek(PV_SECTOR * 512)
+        label = file.read(2048)
+    return label[label.index(b"LABELONE") + 32 :][:32]
 
 
 def userspace_refusal(image: Image) -> str:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.host.guests import content, guest_disk, text_of
+from tests.host.guests import PLAIN, content, guest_disk, text_of, tool
 from tests.host.test_clone import small_pool
-from tests.host.world import Disk, World, code_of
+from tests.host.world import IMAGES, MIB, Disk, World, code_of
 
 pytestmark = pytest.mark.host
 
@@ -103,6 +103,68 @@ def test_what_cannot_be_sealed_is_refused_and_stays_as_it_is(world: World, tmp_p
     assert refusal(world, "seal", "win", "--only", "machine-idd") == (2, "UNKNOWN_OPERATION")
     assert [world.sha(world.one, file) for file in sorted(world.files(world.one))] == before
     assert world.operations() == ()
+
+
+def test_a_full_a_dirty_and_a_hibernated_guest_are_refused_and_stay(
+    world: World, tmp_path: Path
+) -> None:
+    swap = {**PLAIN, "etc/fstab": "/swap none swap sw 0 0\n", "swap": "\0" * 4086 + "S1SUSPEND\0"}
+    full = {**PLAIN, "srv/fill": "x" * (13 * MIB)}
+    vms = {
+        "full": (full, 16 * MIB, "FILESYSTEM_FULL"),
+        "dirty": (PLAIN, 64 * MIB, "FILESYSTEM_DIRTY"),
+        "asleep": (swap, 64 * MIB, "GUEST_HIBERNATED"),
+        "empty": ({}, 64 * MIB, "GUEST_UNKNOWN"),
+    }
+    for name, (files, size, _) in vms.items():
+        path = guest_disk(
+            world.one, f"{name}.img", tmp_path, form="raw", files=files, size_bytes=size
+        )
+        world.make_vm(world.one, name, disks_at=((path, "raw"),))
+    fill = world.one.outside(f"{IMAGES}/full.img")
+    (tmp_path / "rest").write_bytes(b"y" * 2 * MIB)
+    tool("debugfs", "-w", "-R", f"write {tmp_path / 'rest'} /srv/rest", fill)
+    tool("debugfs", "-w", "-R", "feature +needs_recovery", world.one.outside(f"{IMAGES}/dirty.img"))
+    before = {name: world.sha(world.one, f"{name}.img") for name in vms}
+
+    for name, (_, _, code) in vms.items():
+        assert refusal(world, "seal", name) == (5, code)
+        create = ("template", "create", "golden", "--from", name)
+        assert refusal(world, *create, "--dry-run", "-o", "json")[0] == 5
+        assert refusal(world, *create) == (5, code)
+
+    assert {name: world.sha(world.one, f"{name}.img") for name in vms} == before
+    assert world.files(world.one) == {f"{name}.img" for name in vms}
+    assert world.operations() == ()
+
+
+NONSENSE = (
+    ("--only", ""),
+    ("--except", "nope"),
+    ("--also", "nope"),
+    ("--key", "uuid=/nowhere"),
+    ("--own", "/etc/passwd"),
+    ("--undo", "--commit"),
+    ("--undo", "--only", "logs"),
+)
+
+
+def test_words_that_say_nothing_are_refused_before_anything_is_done(
+    world: World, tmp_path: Path
+) -> None:
+    path = guest_disk(world.one, "web.img", tmp_path)
+    world.make_vm(world.one, "web", disks_at=((path, "qcow2"),))
+    before = world.sha(world.one, "web.img")
+    for words in NONSENSE:
+        done = world.cli("seal", "web", *words)
+        assert (words, done.returncode) == (words, 2), done.stdout + done.stderr
+        if "--undo" not in words:
+            made = world.cli("template", "create", "golden", "--from", "web", *words)
+            assert (words, made.returncode) == (words, 2), made.stdout + made.stderr
+    nameless = world.cli("template", "create", "", "--from", "web")
+    assert (nameless.returncode, code_of(nameless)) == (2, "TEMPLATE_NAME_INVALID")
+    assert world.files(world.one) == {"web.img"}
+    assert (world.sha(world.one, "web.img"), world.operations()) == (before, ())
 
 
 @pytest.mark.parametrize("deed", ["interrupt", "kill"])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +26,7 @@ from twinship.clone.plan import definition, plan_clone
 from twinship.domxml.lineage import Base
 from twinship.domxml.sealed import Done, Sealed, sealed_of, with_sealed
 from twinship.domxml.template import Template, template_of, with_template
+from twinship.guestfs import inspect
 from twinship.guestfs.inspect import Guest, GuestKind
 from twinship.guestfs.sealing import Action, Entry, Manifest
 from twinship.hypervisor.content import BlockDigest
@@ -151,6 +154,20 @@ def test_a_check_speaks_only_where_something_is_wrong(
     speaks, silent = pair
     assert code in {found.code for found in table.run(speaks)}
     assert code not in {found.code for found in table.run(silent)}
+
+
+def test_every_refusal_of_a_guest_is_explained() -> None:
+    source = Path(inspect.__file__).parents[1]
+    texts = [
+        (source / name).read_text()
+        for name in ("guestfs/inspect.py", "guestfs/mounting.py", "seal/look.py")
+    ]
+    raised = {
+        code
+        for text in texts
+        for code in re.findall(r'"((?:GUEST|KEY|FILESYSTEM|NO_FILESYSTEM)[A-Z_]*)"', text)
+    }
+    assert raised - {"GUEST_REFUSED"} == set(inspect.REFUSALS)
 
 
 def planned(facts: SealFacts | None = None, **request: Any) -> Plan:

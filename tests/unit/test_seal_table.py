@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.guest_trees import DEBIAN, REDHAT, make_tree, tree_files
-from twinship.guestfs.files import FileKind, GuestFilesError, shown
+from twinship.guestfs.files import FileKind, GuestFilesError, VolumeGroups, shown
 from twinship.guestfs.inspect import (
     Family,
     Guest,
@@ -513,3 +515,91 @@ def test_no_bytes_make_the_layout_fail(noise: bytes, length: int) -> None:
         for found in read_layout(lambda at, size, data=head: data[at : at + size], length):  # type: ignore[misc]
             assert found.offset_bytes >= 0
             assert found.offset_bytes + found.length_bytes <= max(length, found.length_bytes)
+
+
+def test_snapd_asks_for_a_serial_of_its_own(tmp_path: Path) -> None:
+    device = {"brand": "generic", "model": "generic-classic", "serial": "s", "key-id": "k"}
+    state = {"data": {"auth": {"last-id": 1, "device": device}}, "changes": {}}
+    key, serial = "device/private-keys-v1/k", "assertions/asserts-v0/serial/generic/m/s/active"
+    files = {"state.json": json.dumps(state), key: "secret", serial: "signed"}
+    root = debian(tmp_path, **{f"var/lib/snapd/{name}": text for name, text in files.items()})
+
+    sealed(root)
+
+    left = json.loads(read(root, "var/lib/snapd/state.json"))
+    assert left["data"]["auth"] == {
+        "last-id": 1,
+        "device": {"brand": "generic", "model": "generic-classic"},
+    }
+    assert not (root / "var/lib/snapd" / key).exists()
+    assert not (root / "var/lib/snapd" / serial).exists()
+
+
+def test_a_state_of_snapd_too_large_to_edit_keeps_its_key(tmp_path: Path) -> None:
+    key = "var/lib/snapd/device/private-keys-v1/k"
+    root = debian(tmp_path, **{"var/lib/snapd/state.json": " " * (1 << 21), key: "secret"})
+    manifest = sealed(root)
+    assert (root / key).exists()
+    assert "snapd" in {note.operation for note in manifest.notes}
+
+
+def test_a_zabbix_agent_takes_the_clones_own_name(tmp_path: Path) -> None:
+    conf = "Server=10.0.0.1\nHostname=web\n# Hostname=\nHostnameItem=system.hostname\n"
+    root = debian(tmp_path, **{"etc/zabbix/zabbix_agentd.conf": conf})
+    sealed(root)
+    assert read(root, "etc/zabbix/zabbix_agentd.conf") == conf.replace("Hostname=web\n", "")
+
+
+def test_the_questions_of_a_first_boot_are_asked_again_when_wanted(tmp_path: Path) -> None:
+    unit = "usr/lib/systemd/system/initial-setup.service"
+    root = make_tree(tmp_path / "guest", {**REDHAT, unit: "[Unit]\n"})
+    sealed(root, choose(only=["ask-at-first-boot"]))
+    assert (root / ".unconfigured").exists()
+    wants = root / "etc/systemd/system/multi-user.target.wants/initial-setup.service"
+    assert str(wants.readlink()) == f"/{unit}"
+
+
+def test_old_memory_in_swap_space_is_told(tmp_path: Path) -> None:
+    root = debian(tmp_path, **{"etc/fstab": "/swap none swap sw 0 0\n"})
+    assert "swap" in {note.operation for note in sealed(root).notes}
+    plain = make_tree(tmp_path / "plain", {**DEBIAN, "etc/fstab": "/dev/vda1 / ext4 rw 0 1\n"})
+    assert "swap" not in {note.operation for note in sealed(plain).notes}
+
+
+GROUPS = VolumeGroups(names=("vg",))
+
+
+@pytest.mark.parametrize(
+    ("groups", "renewed"),
+    [(GROUPS, ["volume group vg"]), (dataclasses.replace(GROUPS, keep="/boot is on it"), [])],
+)
+def test_volume_groups_are_renewed_unless_something_finds_them_by_their_ids(
+    tmp_path: Path, groups: VolumeGroups, renewed: list[str]
+) -> None:
+    root = make_tree(tmp_path / "guest", REDHAT)
+    with tree_files(root, groups=groups) as files:
+        manifest = apply_seal(files, identify(files), choose(only=["lvm-uuids"]))
+        assert files.renewing is bool(renewed)
+    assert [e.path for e in manifest.entries if e.action is Action.RENEW] == renewed
+    assert (root / "etc/lvm/devices/system.devices").exists() is not bool(renewed)
+    assert bool(manifest.notes) is not bool(renewed)
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_what_a_run_left_without_labels_gets_them(tmp_path: Path, here: bool) -> None:
+    contexts = "etc/selinux/targeted/contexts/files/file_contexts"
+    selinux = {"etc/selinux/config": "SELINUX=enforcing\nSELINUXTYPE=targeted\n", contexts: ""}
+    root = make_tree(tmp_path / "guest", {**REDHAT, **selinux})
+    rows = own(tmp_path, "[a]\nrun=[['/bin/true']]")
+    asked: list[str] = []
+
+    def relabel(path: str) -> bool:
+        asked.append(path)
+        return here
+
+    with tree_files(root, runner=lambda _: None, relabel=relabel) as files:
+        manifest = apply_seal(files, identify(files), choose(only=["a"], own=rows))
+
+    assert asked == [f"/{contexts}"]
+    assert (root / ".autorelabel").exists() is not here
+    assert [note.operation for note in manifest.notes] == ["a"]

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from twinship.clone.checks import TABLE as CLONE
+from twinship.guestfs.inspect import REFUSALS
 from twinship.lifecycle.flatten import FLATTEN
 from twinship.lifecycle.plan import DELETE, START
 from twinship.migrate.checks import TABLE as MIGRATE
@@ -60,4 +61,6 @@ def _texts() -> dict[str, str]:
         for row in table.rows:
             text = f"{row.explanation}\n\nA check of {verb}; severity {row.severity.value}."
             texts[row.code] = f"{texts[row.code]}\n\n{text}" if row.code in texts else text
+    for code, why in REFUSALS.items():
+        texts[code] = f"{why}\n\nSeen in the guest by seal and template create; severity block."
     return texts

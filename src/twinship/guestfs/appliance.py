@@ -25,7 +25,7 @@ from twinship.guestfs.files import GuestFiles, GuestFilesError
 from twinship.guestfs.image import Image, named
 from twinship.guestfs.inspect import dirty, disk_refusal
 from twinship.guestfs.layout import UNCLEAN
-from twinship.guestfs.mounting import mount_guest
+from twinship.guestfs.mounting import Mounted, mount_guest, renew_groups
 from twinship.guestfs.programs import Program, run
 from twinship.guestfs.tree import TreeFiles
 
@@ -147,12 +147,14 @@ class Appliance:
             raise dirty(UNCLEAN)
         every = list(self._partitions())
         disks = {every[number]: self._partitions()[every[number]] for number in numbers}
-        mount_guest(self._library.call, disks, keys or {}, writable=self._writable)
+        mounted = mount_guest(self._library.call, disks, keys or {}, writable=self._writable)
         try:
-            with _shown(self._disks, self._worker, self._library) as files:
+            with _shown(self._disks, self._worker, self._library, mounted) as files:
                 yield files
         finally:
             self._library.call("umount_all")
+        if files.renewing:
+            renew_groups(self._library.call, mounted.seen)
 
 
 @contextmanager
@@ -205,7 +207,9 @@ def opened(
 
 
 @contextmanager
-def _shown(disks: Disks, worker: Program, library: Library) -> Iterator[GuestFiles]:
+def _shown(
+    disks: Disks, worker: Program, library: Library, mounted: Mounted
+) -> Iterator[TreeFiles]:
     """The mounted files as a tree; taken down and put up again to run something in the guest."""
     place = disks.work / "root"
     place.mkdir(exist_ok=True)
@@ -231,7 +235,17 @@ def _shown(disks: Disks, worker: Program, library: Library) -> Iterator[GuestFil
         finally:
             files.root_fd = put_up()
 
-    files = TreeFiles(put_up(), run_inside)
+    def relabel(contexts: str) -> bool:
+        if not library.call("feature_available", ["selinuxrelabel"]):
+            return False
+        take_down(files.root_fd)
+        try:
+            library.call("relabel", contexts, within_s=_SCRIPT_S)
+        finally:
+            files.root_fd = put_up()
+        return True
+
+    files = TreeFiles(put_up(), run_inside, relabel, mounted.groups)
     try:
         yield files
     finally:

@@ -53,6 +53,14 @@ class Space:
     free_files: int | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeGroups:
+    """LVM's groups on the guest's own disks. ``keep`` says why their UUIDs should stay."""
+
+    names: tuple[str, ...] = ()
+    keep: str = ""
+
+
 class GuestFilesError(TwinshipError):
     """The guest's files could not be read or written; ``cause`` is the system's own word."""
 
@@ -113,6 +121,15 @@ class GuestFiles(Protocol):
 
     def run(self, argv: Sequence[str]) -> None:
         """Runs a program of the guest inside it; raises ``NEEDS_APPLIANCE`` where none can be."""
+
+    def relabel(self, contexts: str) -> bool:
+        """Gives every file the SELinux label that this file of contexts says; False: it cannot."""
+
+    def volume_groups(self) -> VolumeGroups:
+        """The groups that can be renewed; none where no volume can be seen from here."""
+
+    def renew_volume_groups(self) -> None:
+        """Has the groups and their disks get new UUIDs once the files are closed."""
 
 
 def content_of(files: GuestFiles, path: str, limit_bytes: int = READ_LIMIT_BYTES) -> bytes:

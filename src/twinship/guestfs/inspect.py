@@ -34,7 +34,10 @@ class Family(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guest:
-    """A guest's system. ``id`` and ``version`` are os-release's (``debian``, ``12``)."""
+    """A guest's system. ``id`` and ``version`` are os-release's (``debian``, ``12``).
+
+    ``selinux_contexts``: the file that says which label each file has, where SELinux is on.
+    """
 
     kind: GuestKind
     id: str = ""
@@ -43,6 +46,23 @@ class Guest:
     family: Family = Family.OTHER
     systemd: bool = False
     cloud_init: bool = False
+    selinux_contexts: str = ""
+
+
+REFUSALS = {
+    "GUEST_IS_WINDOWS": "A Windows guest is sealed by its own sysprep, from inside.",
+    "GUEST_UNKNOWN": "No system was found that is known: nothing says what may be removed.",
+    "GUEST_HIBERNATED": "What a guest would wake up to must not be changed under it.",
+    "NO_FILESYSTEM": "The disk is empty, or holds what only the guest understands.",
+    "FILESYSTEM_FULL": "An edit that ends halfway for want of room would leave a broken file.",
+    "FILESYSTEM_DIRTY": "Before its journal is written back (--recover) nobody knows what is in a "
+    "filesystem that was not shut down.",
+    "KEY_MISSING": "The guest's disk is encrypted: its passphrase is needed, in a file (--key).",
+    "KEY_WRONG": "The key does not open the guest's encrypted disk.",
+    "GUEST_ENGINE_MISSING": "This guest can only be read by libguestfs, which is not installed "
+    "on the machine that runs Twinship.",
+}
+"""Every reason to leave a guest alone that its disks show, with why."""
 
 
 class GuestRefused(CheckBlocked):
@@ -68,6 +88,7 @@ _OLD_RELEASE = (
     ("/etc/alpine-release", Family.ALPINE, "alpine"),
 )
 _ASSIGNMENT = re.compile(r"([A-Z_]+)=(.*)")
+_POLICY = re.compile(r"[a-z0-9_-]{1,32}")
 _NO_FILES = frozenset((Content.SWAP, Content.OTHER))
 _MAYBE_LINUX = frozenset(
     (Content.EXT, Content.XFS, Content.BTRFS, Content.LVM, Content.LUKS, Content.RAID)
@@ -101,6 +122,7 @@ def identify(files: GuestFiles) -> Guest:
                 family=family,
                 systemd=_any(files, _SYSTEMD),
                 cloud_init=_any(files, _CLOUD_INIT),
+                selinux_contexts=_contexts(files),
             )
     return Guest(kind=GuestKind.UNKNOWN)
 
@@ -197,6 +219,7 @@ def _linux(files: GuestFiles, values: dict[str, str]) -> Guest:
         family=_family((name, *values.get("ID_LIKE", "").split())),
         systemd=_any(files, _SYSTEMD),
         cloud_init=_any(files, _CLOUD_INIT),
+        selinux_contexts=_contexts(files),
     )
 
 
@@ -215,6 +238,15 @@ def _assignments(text: str) -> dict[str, str]:
             value = match[2].strip().strip("\"'")
             found[match[1]] = "".join(letter for letter in value if letter.isprintable())
     return found
+
+
+def _contexts(files: GuestFiles) -> str:
+    """Source: selinux_config(5)."""
+    values = _assignments(_text(files, "/etc/selinux/config"))
+    policy = values.get("SELINUXTYPE", "")
+    if values.get("SELINUX") not in ("enforcing", "permissive") or not _POLICY.fullmatch(policy):
+        return ""
+    return files.resolve(f"/etc/selinux/{policy}/contexts/files/file_contexts") or ""
 
 
 def _text(files: GuestFiles, path: str) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from twinship.guestfs.files import GuestFilesError
+from twinship.guestfs.files import GuestFilesError, VolumeGroups
 from twinship.guestfs.inspect import GuestRefused, hibernated
 
 Call = Callable[..., Any]
@@ -26,9 +27,31 @@ _DISK_NAME = re.compile(r"/dev/(?:[hsv]|xv)d([a-z])(\d*)")
 _NOT_MOUNTED = ("/mnt", "/media", "/run", "/proc", "/sys", "/dev")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """All that may hold a filesystem, with what it holds (``ext4``, ``crypto_LUKS``).
+
+    ``seen``: the devices that LVM may look at, the guest's own. ``volumes`` are LVM's, of which
+    ``locked`` hold a LUKS device that is open.
+    """
+
+    found: Mapping[str, str]
+    seen: tuple[str, ...]
+    volumes: tuple[str, ...] = ()
+    locked: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mounted:
+    """What was mounted; ``groups`` are LVM's on ``seen``, the guest's own devices."""
+
+    groups: VolumeGroups
+    seen: tuple[str, ...]
+
+
 def mount_guest(
     call: Call, disks: Mapping[str, Sequence[str]], keys: Mapping[str, str], *, writable: bool
-) -> None:
+) -> Mounted:
     """Mounts the guest's root and all that its fstab has on these disks.
 
     ``disks``: its devices in order, each with its partitions.
@@ -37,12 +60,12 @@ def mount_guest(
     over. Raises :class:`GuestRefused`.
     """
     devices = list(disks)
-    sources = _sources(call, disks, keys)
+    every = _sources(call, disks, keys)
+    sources = every.found
     if suspended := [place for place, kind in sources.items() if kind == "swsuspend"]:
         raise hibernated(f"in the guest's {suspended[0]}")
     access = "rw" if writable else "ro"
-    _mount_root(call, sources, access)
-    mounted = {"/"}
+    mounted = {"/": _mount_root(call, sources, access)}
     for spec, point, kind, wanted in _fstab(call):
         source = _named(call, spec, sources, devices)
         if source is None or point in mounted or kind not in (*_FILESYSTEMS, "auto"):
@@ -54,35 +77,64 @@ def mount_guest(
         subvolume = [word for word in wanted.split(",") if word.startswith("subvol")]
         chosen = subvolume if sources[source] == "btrfs" else []
         call("mount_options", ",".join([access, *chosen]), source, point)
-        mounted.add(point)
+        mounted[point] = source
+    return Mounted(groups=_groups(call, every, mounted), seen=every.seen)
 
 
-def _sources(
-    call: Call, disks: Mapping[str, Sequence[str]], keys: Mapping[str, str]
-) -> dict[str, str]:
-    """All that may hold a filesystem, with what it holds (``ext4``, ``crypto_LUKS``)."""
+def renew_groups(call: Call, seen: Sequence[str]) -> None:
+    """Gives the volume groups on these devices and their disks new UUIDs; nothing is mounted.
+
+    Source: vgchange(8) and pvchange(8), --uuid: the group may not be active.
+    """
+    call("lvm_set_filter", list(seen))
+    call("vg_activate_all", False)
+    call("pvchange_uuid_all")
+    call("vgchange_uuid_all")
+
+
+def _sources(call: Call, disks: Mapping[str, Sequence[str]], keys: Mapping[str, str]) -> Sources:
     devices = list(disks)
     places = [place for device, parts in disks.items() for place in parts or (device,)]
     found = {place: call("vfs_type", place) for place in places}
     if not {"LVM2_member", "crypto_LUKS"} & set(found.values()):
-        return found
+        return Sources(found=found, seen=tuple(devices))
+    volumes: dict[str, None] = {}
+    above: list[str] = []
     opened: list[str] = []
     # Twice: LUKS may lie below LVM or above it.
     for _ in range(2):
         call("lvm_set_filter", [*devices, *opened])
         for volume in call("lvs"):
+            volumes[volume] = None
             found.setdefault(volume, call("vfs_type", volume))
         locked = [place for place, kind in found.items() if kind == "crypto_LUKS"]
         for place in locked:
             name = _unlock(call, place, keys, f"twinship{len(opened)}")
             opened.append(name)
+            above += [place] if place in volumes else []
             found.pop(place)
             found[name] = call("vfs_type", name)
         if not locked:
             break
     else:
         call("lvm_set_filter", [*devices, *opened])
-    return found
+    return Sources(
+        found=found, seen=(*devices, *opened), volumes=tuple(volumes), locked=tuple(above)
+    )
+
+
+def _groups(call: Call, sources: Sources, mounted: Mapping[str, str]) -> VolumeGroups:
+    """The guest's groups, and why they should stay as they are."""
+    if not sources.volumes:
+        return VolumeGroups()
+    keep = ""
+    if mounted.get("/boot", mounted["/"]) in sources.volumes:
+        keep = "the boot loader finds /boot by them"
+    elif sources.locked:
+        keep = f"{', '.join(sources.locked)} holds an encrypted device that is in use"
+    elif call("exists", "/etc/fstab") and "/dm-uuid-LVM-" in call("read_file", "/etc/fstab"):
+        keep = "its fstab names volumes by them"
+    return VolumeGroups(names=tuple(call("vgs")), keep=keep)
 
 
 def _unlock(call: Call, device: str, keys: Mapping[str, str], name: str) -> str:
@@ -105,8 +157,11 @@ def _unlock(call: Call, device: str, keys: Mapping[str, str], name: str) -> str:
     return f"/dev/mapper/{name}"
 
 
-def _mount_root(call: Call, sources: Mapping[str, str], access: str) -> None:
-    """Mounts the filesystem that has a system in it; any other is only read for that."""
+def _mount_root(call: Call, sources: Mapping[str, str], access: str) -> str:
+    """Mounts the filesystem that has a system in it, and returns where it lies.
+
+    Any other is only read for that.
+    """
     candidates = [
         (place, f"subvol={subvolume}" if subvolume else "")
         for place, kind in sources.items()
@@ -126,7 +181,7 @@ def _mount_root(call: Call, sources: Mapping[str, str], access: str) -> None:
         if looking != access:
             call("umount_all")
             call("mount_options", ",".join(filter(None, (access, options))), place, "/")
-        return
+        return place
     raise GuestRefused(
         "no system was found on the guest's disks",
         code="GUEST_UNKNOWN" if sources else "NO_FILESYSTEM",

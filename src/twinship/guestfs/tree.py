@@ -24,6 +24,7 @@ from twinship.guestfs.files import (
     FileStat,
     GuestFilesError,
     Space,
+    VolumeGroups,
 )
 
 _MOST_LINKS = 40
@@ -33,10 +34,12 @@ _MOST_ENTRIES = 2_000_000
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 _LABEL = "security.selinux"
 _WILD = re.compile(r"[*?\[]")
+_NO_GROUPS = VolumeGroups()
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 Runner = Callable[[Sequence[str]], None]
+Relabel = Callable[[str], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +59,22 @@ class _Spot:
 class TreeFiles:
     """The files below an open directory; see :class:`twinship.guestfs.files.GuestFiles`."""
 
-    def __init__(self, root_fd: int, runner: Runner | None = None) -> None:
-        """``root_fd`` stays the caller's, who closes it. ``runner`` runs programs in the guest."""
+    def __init__(
+        self,
+        root_fd: int,
+        runner: Runner | None = None,
+        relabel: Relabel | None = None,
+        groups: VolumeGroups = _NO_GROUPS,
+    ) -> None:
+        """``root_fd`` stays the caller's, who closes it. ``runner`` runs programs in the guest.
+
+        Whoever gives ``groups`` renews them where :attr:`renewing` says so in the end.
+        """
         self.root_fd = root_fd
+        self.renewing = False
         self._runner = runner
+        self._relabel = relabel
+        self._groups = groups
         # The guest is off, so what was seen stays true until we write.
         self._stats: dict[str, FileStat | None] = {}
         self._resolved: dict[str, str | None] = {}
@@ -228,6 +243,19 @@ class TreeFiles:
             )
         self._forget()
         self._runner(argv)
+
+    def relabel(self, contexts: str) -> bool:
+        """See the interface."""
+        self._forget()
+        return self._relabel is not None and self._relabel(contexts)
+
+    def volume_groups(self) -> VolumeGroups:
+        """See the interface."""
+        return self._groups
+
+    def renew_volume_groups(self) -> None:
+        """See the interface."""
+        self.renewing = bool(self._groups.names)
 
     def _forget(self) -> None:
         self._stats.clear()

@@ -36,7 +36,12 @@ _ARGUMENTS: dict[str, str] = {
     "is_dir": "s",
     "read_file": "s",
     "lvs": "",
+    "vgs": "",
     "lvm_set_filter": "l",
+    "vg_activate_all": "b",
+    "pvchange_uuid_all": "",
+    "vgchange_uuid_all": "",
+    "feature_available": "l",
     "mount_options": "sss",
     "command": "l",
 }
@@ -44,6 +49,7 @@ _ANSWERS: dict[str, str] = {
     "list_devices": "list",
     "list_partitions": "list",
     "lvs": "list",
+    "vgs": "list",
     "part_to_dev": "text",
     "vfs_type": "text",
     "vfs_uuid": "text",
@@ -51,6 +57,7 @@ _ANSWERS: dict[str, str] = {
     "command": "text",
     "exists": "number",
     "is_dir": "number",
+    "feature_available": "number",
     "part_to_partnum": "number",
 }
 
@@ -94,6 +101,11 @@ class Handle:
         function = self._library.guestfs_cryptsetup_open_argv
         self._check(function(self._handle, _encoded(device), _encoded(key), _encoded(name), None))
 
+    def relabel(self, contexts: str) -> None:
+        """Sets the SELinux labels of all mounted files as this file of contexts has them."""
+        function = self._library.guestfs_selinux_relabel_argv
+        self._check(function(self._handle, _encoded(contexts), b"/", None))
+
     def serve(self, directory: str, ready: Callable[[], None]) -> None:
         """Shows the mounted files in a directory until that is unmounted."""
         mount = self._library.guestfs_mount_local_argv
@@ -106,8 +118,7 @@ class Handle:
         if name == "read_file":
             return self._read_file(arguments[0])
         given = [
-            _listed(value) if kind == "l" else _encoded(value)
-            for kind, value in zip(_ARGUMENTS[name], arguments, strict=True)
+            _GIVEN[kind](value) for kind, value in zip(_ARGUMENTS[name], arguments, strict=True)
         ]
         function = getattr(self._library, f"guestfs_{name}")
         kind = _ANSWERS.get(name, "none")
@@ -172,6 +183,9 @@ def _listed(values: list[str]) -> Any:
     return array
 
 
+_GIVEN: dict[str, Callable[[Any], Any]] = {"s": _encoded, "l": _listed, "b": int}
+
+
 def _answer(**words: Any) -> None:
     sys.stdout.write(json.dumps(words) + "\n")
     sys.stdout.flush()
@@ -183,6 +197,8 @@ def _obey(handle: Handle, name: str, arguments: list[Any]) -> None:
             handle.add_drive(arguments[0], read_only=arguments[1])
         case "open_luks":
             handle.open_luks(*arguments)
+        case "relabel":
+            handle.relabel(*arguments)
         case "serve":
             handle.serve(arguments[0], lambda: _answer(ok="serving"))
         case _:

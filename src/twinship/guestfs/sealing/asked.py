@@ -11,6 +11,7 @@ from twinship.guestfs.sealing.edits import Edit, lines_of
 from twinship.guestfs.sealing.operation import (
     Act,
     EditFiles,
+    Link,
     Operation,
     Remove,
     Say,
@@ -24,6 +25,12 @@ _NOBODY = 65534
 _PLAIN_HOME = re.compile(r"/home/[^/]+")
 _DATABASES = ("/etc/passwd", "/etc/shadow", "/etc/subuid", "/etc/subgid")
 _GROUPS = ("/etc/group", "/etc/gshadow")
+_FIRST_BOOT = {
+    "firstboot-graphical.service": "graphical.target.wants/firstboot-graphical.service",
+    "initial-setup-graphical.service": "graphical.target.wants/initial-setup-graphical.service",
+    "initial-setup-text.service": "multi-user.target.wants/initial-setup-text.service",
+    "initial-setup.service": "multi-user.target.wants/initial-setup.service",
+}
 
 
 def without_users(names: Collection[bytes]) -> Edit:
@@ -77,6 +84,12 @@ def _home(files: GuestFiles, home: str) -> Iterator[Act]:
         yield Remove((literal(home),))
     elif home not in ("", "/nonexistent"):
         yield Say(f"the home {shown(home)} stays: only directories right below /home are removed")
+
+
+def _first_boot(files: GuestFiles, guest: Guest) -> Iterator[Act]:
+    for unit, wants in _FIRST_BOOT.items():
+        if files.resolve(f"/usr/lib/systemd/system/{unit}"):
+            yield Link(f"/etc/systemd/system/{wants}", f"/usr/lib/systemd/system/{unit}")
 
 
 ROWS = (
@@ -154,10 +167,13 @@ ROWS = (
     ),
     Operation(
         name="ask-at-first-boot",
-        title="the first-boot questions of old Red Hat systems",
+        title="the first-boot questions of Red Hat's systems",
         why="has the system ask for password, network and time zone at its next start",
-        source="RHEL 6 on cloning virtual machines: /.unconfigured",
+        source="RHEL 6 and 7 on cloning virtual machines: /.unconfigured; firstboot and "
+        "initial-setup enabled",
         acts=(Write("/.unconfigured", b""),),
+        decide=_first_boot,
+        looks_at=tuple(f"/etc/systemd/system/{wants}" for wants in _FIRST_BOOT.values()),
         default=False,
         families=frozenset((Family.REDHAT,)),
     ),

@@ -6,8 +6,9 @@ are no UTF-8 included), and never fails: a file it does not understand comes bac
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 Edit = Callable[[bytes], bytes]
 
@@ -121,6 +122,26 @@ def without_yaml_match(data: bytes) -> bytes:
             if lines[other].lstrip().startswith(b"set-name:")
         }
     return b"".join(line for at, line in enumerate(lines) if at not in doomed)
+
+
+def without_json_keys(where: Sequence[str], names: Collection[str]) -> Edit:
+    """Drops keys of the object that lies at this path in a JSON document."""
+
+    def edit(data: bytes) -> bytes:
+        try:
+            document = json.loads(data)
+        except (ValueError, RecursionError):
+            return data
+        found = document
+        for key in where:
+            found = found.get(key) if isinstance(found, dict) else None
+        if not isinstance(found, dict) or not found.keys() & set(names):
+            return data
+        for name in names:
+            found.pop(name, None)
+        return json.dumps(document, separators=(",", ":")).encode()
+
+    return edit
 
 
 def replaced(pattern: bytes, replacement: bytes) -> Edit:

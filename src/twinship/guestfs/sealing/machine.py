@@ -14,6 +14,7 @@ from twinship.guestfs.sealing.operation import (
     Link,
     Operation,
     Remove,
+    RenewGroups,
     Say,
     Truncate,
     Write,
@@ -110,6 +111,27 @@ def _lvm_devices(files: GuestFiles, guest: Guest) -> Iterator[Act]:
         yield Write(_LVM_IMPORT, b"")
 
 
+def _swap(files: GuestFiles, guest: Guest) -> Iterator[Act]:
+    lines = content_of(files, "/etc/fstab").split(b"\n")
+    fields = [line.partition(b"#")[0].split() for line in lines]
+    if any(len(words) > 2 and words[2] == b"swap" for words in fields):
+        yield Say(
+            "what was in memory may still lie in the swap space, which is not emptied: for a "
+            "template that others get, make it anew in the guest first (swapoff, mkswap)"
+        )
+
+
+def _lvm_uuids(files: GuestFiles, guest: Guest) -> Iterator[Act]:
+    groups = files.volume_groups()
+    if not groups.names:
+        return
+    if groups.keep:
+        yield Say(f"the UUIDs of {', '.join(groups.names)} stay: {groups.keep}")
+        return
+    yield from _lvm_devices(files, guest)  # it names the disks by their old ids
+    yield RenewGroups(groups.names)
+
+
 ROWS = (
     Operation(
         name="machine-id",
@@ -143,6 +165,15 @@ ROWS = (
             "/boot/efi/loader/random-seed",
             "/efi/loader/random-seed",
         ),
+    ),
+    Operation(
+        name="swap",
+        title="old memory in swap space",
+        why="it is only told: swap space is as large as memory, and a guest that sleeps in it is "
+        "refused",
+        source="mkswap(8), fstab(5)",
+        decide=_swap,
+        looks_at=("/etc/fstab",),
     ),
     Operation(
         name="credential-secret",
@@ -180,6 +211,15 @@ ROWS = (
         source="lvmdevices(8), RHEL 9 on cloning virtual machines",
         decide=_lvm_devices,
         looks_at=(*_LVM_DEVICES, _LVM_IMPORT),
+    ),
+    Operation(
+        name="lvm-uuids",
+        title="UUIDs of LVM's volume groups and their disks",
+        why="two disks of one UUID cannot be looked at on one machine; they stay where the boot "
+        "loader or something else of the guest's own finds its volumes by them",
+        source="vgchange(8), pvchange(8): --uuid",
+        decide=_lvm_uuids,
+        looks_at=_LVM_DEVICES,
     ),
     Operation(
         name="iscsi",

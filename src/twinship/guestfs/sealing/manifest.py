@@ -18,6 +18,7 @@ class Action(StrEnum):
     EDIT = "edit"
     WRITE = "write"
     RUN = "run"
+    RENEW = "renew"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +26,7 @@ class Entry:
     """One path. ``bytes``: its length before it is removed or emptied, after it is edited or made.
 
     ``path`` is the guest's own name for it, which may hold anything; :attr:`shown` is printable.
-    For ``run`` it is the command.
+    For ``run`` it is the command, for ``renew`` what is renewed.
     """
 
     path: str

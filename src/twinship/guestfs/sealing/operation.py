@@ -64,13 +64,20 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
+class RenewGroups:
+    """Gives LVM's volume groups and their disks new UUIDs, once all files are closed."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Say:
     """Does nothing, but says something in the manifest."""
 
     text: str
 
 
-Act = Remove | Truncate | EditFiles | Write | Link | Run | Say
+Act = Remove | Truncate | EditFiles | Write | Link | Run | RenewGroups | Say
 Decide = Callable[[GuestFiles, Guest], Iterable[Act]]
 """Acts that depend on what is in the guest; may read, never writes."""
 

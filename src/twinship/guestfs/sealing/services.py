@@ -2,7 +2,48 @@
 
 from __future__ import annotations
 
-from twinship.guestfs.sealing.operation import Operation, Remove, removing
+from collections.abc import Iterator
+
+from twinship.guestfs.files import READ_LIMIT_BYTES, FileKind, GuestFiles
+from twinship.guestfs.inspect import Guest
+from twinship.guestfs.sealing.edits import without_json_keys, without_shell_keys
+from twinship.guestfs.sealing.operation import (
+    Act,
+    EditFiles,
+    Operation,
+    Remove,
+    Say,
+    removing,
+)
+
+_MONITORING = (
+    "/var/lib/*beat/meta.json",
+    "/var/lib/netdata/registry/netdata.public.unique.id",
+    "/var/lib/netdata/cloud.d/*",
+    "/var/lib/cmk-agent/registered_connections.json",
+    "/etc/zabbix/*.psk",
+    "/etc/qualys/hostid",
+    "/var/ossec/etc/client.keys",
+    "/var/osquery/osquery.db",
+)
+_SNAPD_STATE = "/var/lib/snapd/state.json"
+_SNAPD_KEYS = (
+    "/var/lib/snapd/device/private-keys-v1/*",
+    "/var/lib/snapd/assertions/asserts-v0/serial/*",
+)
+_SNAPD_DEVICE = ("serial", "key-id", "session-macaroon")
+
+
+def _snapd(files: GuestFiles, guest: Guest) -> Iterator[Act]:
+    found = files.lstat(_SNAPD_STATE)
+    if found is None or found.kind is not FileKind.FILE:
+        return
+    if found.bytes > READ_LIMIT_BYTES:
+        yield Say(f"snapd's serial stays: {_SNAPD_STATE} has {found.bytes} bytes, too many")
+        return
+    yield EditFiles((_SNAPD_STATE,), without_json_keys(("data", "auth", "device"), _SNAPD_DEVICE))
+    yield Remove(_SNAPD_KEYS)
+
 
 ROWS = (
     Operation(
@@ -42,6 +83,14 @@ ROWS = (
             "/var/lib/landscape/client/*.bpickle*",
             "/etc/landscape/*.pem",
         ),
+    ),
+    Operation(
+        name="snapd",
+        title="snapd's serial and device key",
+        why="the store takes two machines of one serial for one; snapd asks for a new one",
+        source="snapd's state.json: the device's serial, key-id and session",
+        decide=_snapd,
+        looks_at=(_SNAPD_STATE, *_SNAPD_KEYS),
     ),
     Operation(
         name="containers",
@@ -84,15 +133,12 @@ ROWS = (
         title="ids of monitoring and security agents",
         why="a server takes all clones for one host",
         source="each agent's documentation",
-        acts=removing(
-            "/var/lib/*beat/meta.json",
-            "/var/lib/netdata/registry/netdata.public.unique.id",
-            "/var/lib/netdata/cloud.d/*",
-            "/var/lib/cmk-agent/registered_connections.json",
-            "/etc/zabbix/*.psk",
-            "/etc/qualys/hostid",
-            "/var/ossec/etc/client.keys",
-            "/var/osquery/osquery.db",
+        acts=(
+            EditFiles(
+                ("/etc/zabbix/zabbix_agent*.conf", "/etc/zabbix/zabbix_agent*.d/*.conf"),
+                without_shell_keys("Hostname"),  # then it takes the system's own
+            ),
+            Remove(_MONITORING),
         ),
     ),
     Operation(

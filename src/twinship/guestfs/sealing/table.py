@@ -1,8 +1,8 @@
 """The table of seal operations, and how some of them are chosen.
 
-The rows stand in the modules of their subjects. Two things that could be thought of are not here,
-because a guest may not start any more or nothing is gained: new filesystem UUIDs (boot loader and
-fstab name the old ones) and new LVM UUIDs.
+The rows stand in the modules of their subjects. One thing that could be thought of is not here,
+because a guest may not start any more and nothing is gained: new filesystem UUIDs (boot loader,
+initial RAM disk and fstab name the old ones).
 """
 
 from __future__ import annotations

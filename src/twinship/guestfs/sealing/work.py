@@ -21,10 +21,18 @@ from twinship.guestfs.sealing.operation import (
     Link,
     Operation,
     Remove,
+    RenewGroups,
     Run,
     Say,
     Truncate,
     Write,
+)
+
+AUTORELABEL = "/.autorelabel"
+"""Has a guest with SELinux label its files at its next start. Source: selinux(8)."""
+_RELABELLED = (
+    "what is run makes files without SELinux labels: all are labelled anew, here or (where that "
+    "cannot be) at the next start"
 )
 
 
@@ -40,7 +48,7 @@ def apply_seal(files: GuestFiles, guest: Guest, operations: Sequence[Operation])
     the guest half sealed: what is written has to be a copy, or below an overlay.
     """
     draft = _drafted(files, guest, operations)
-    draft.execute(files)
+    draft.execute(files, guest)
     return draft.manifest()
 
 
@@ -61,6 +69,7 @@ class _Draft:
         self._changes: dict[str, _Change] = {}
         self._told: dict[tuple[str, str], Entry] = {}
         self._runs: list[tuple[Entry, Run]] = []
+        self._renewed: list[Entry] = []
         self._notes: list[Note] = []
         self._order: list[str] = []
 
@@ -84,19 +93,24 @@ class _Draft:
                     self._change(operation, path, Action.WRITE, len(content), content, link=True)
             case Run(argv):
                 self._runs.append((_entry(operation, " ".join(argv), Action.RUN, 0), act))
+            case RenewGroups(names):
+                for name in names:
+                    self._renewed.append(_entry(operation, f"volume group {name}", Action.RENEW, 0))
             case Say(text):
-                self._notes.append(Note(operation=operation, text=text))
+                if (note := Note(operation=operation, text=text)) not in self._notes:
+                    self._notes.append(note)
 
     def manifest(self) -> Manifest:
         entries = [
             *self._removed.values(),
             *(entry for (_, path), entry in self._told.items() if path in self._changes),
             *(entry for entry, _ in self._runs),
+            *self._renewed,
         ]
         entries.sort(key=lambda entry: (self._order.index(entry.operation), entry.path))
         return Manifest(entries=tuple(entries), notes=tuple(self._notes))
 
-    def execute(self, files: GuestFiles) -> None:
+    def execute(self, files: GuestFiles, guest: Guest) -> None:
         for path in sorted(self._removed, key=lambda path: path.count("/"), reverse=True):
             files.remove(path)
         for path, change in self._changes.items():
@@ -108,6 +122,10 @@ class _Draft:
                 files.write(path, change.content, change.mode)
         for _, run in self._runs:
             files.run(run.argv)
+        if self._runs and guest.selinux_contexts and not files.relabel(guest.selinux_contexts):
+            files.write(AUTORELABEL, b"")
+        if self._renewed:
+            files.renew_volume_groups()
 
     def _remove(self, operation: str, act: Remove) -> None:
         for pattern in act.patterns:
@@ -203,6 +221,8 @@ def _drafted(files: GuestFiles, guest: Guest, operations: Sequence[Operation]) -
     for operation in operations:
         for act in operation.acts_for(files, guest):
             draft.add(operation.name, act)
+            if isinstance(act, Run) and guest.selinux_contexts:
+                draft.add(operation.name, Say(_RELABELLED))
     return draft
 
 
