@@ -16,7 +16,7 @@ import select
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -151,8 +151,11 @@ class Appliance:
         try:
             with _shown(self._disks, self._worker, self._library, mounted) as files:
                 yield files
-        finally:
-            self._library.call("umount_all")
+        except BaseException:
+            with suppress(GuestFilesError):  # what went wrong is said, not what that led to
+                self._library.call("umount_all")
+            raise
+        self._library.call("umount_all")
         if files.renewing:
             renew_groups(self._library.call, mounted.seen)
 
@@ -236,14 +239,14 @@ def _shown(
             files.root_fd = put_up()
 
     def relabel(contexts: str) -> bool:
-        if not library.call("feature_available", ["selinuxrelabel"]):
-            return False
-        take_down(files.root_fd)
+        take_down(files.root_fd)  # the library answers nothing while it serves
         try:
-            library.call("relabel", contexts, within_s=_SCRIPT_S)
+            able = bool(library.call("feature_available", ["selinuxrelabel"]))
+            if able:
+                library.call("relabel", contexts, within_s=_SCRIPT_S)
         finally:
             files.root_fd = put_up()
-        return True
+        return able
 
     files = TreeFiles(put_up(), run_inside, relabel, mounted.groups)
     try:

@@ -11,11 +11,9 @@ import errno
 import os
 import posixpath
 import re
-import stat
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 
 from twinship.guestfs.files import (
@@ -26,34 +24,26 @@ from twinship.guestfs.files import (
     Space,
     VolumeGroups,
 )
+from twinship.guestfs.spot import (
+    FILE,
+    GONE,
+    Spot,
+    inherit_label,
+    is_directory,
+    stat_of,
+    write_all,
+)
 
 _MOST_LINKS = 40
 """Linux's own limit (MAXSYMLINKS)."""
 _MOST_DEPTH = 256
 _MOST_ENTRIES = 2_000_000
-_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
-_LABEL = "security.selinux"
 _WILD = re.compile(r"[*?\[]")
 _NO_GROUPS = VolumeGroups()
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 Runner = Callable[[Sequence[str]], None]
 Relabel = Callable[[str], bool]
-
-
-@dataclass(frozen=True, slots=True)
-class _Spot:
-    """A name in an open directory. ``name`` is ``.`` for the root itself."""
-
-    fd: int
-    name: str
-    directory: str
-
-    @property
-    def path(self) -> str:
-        """Without symbolic links before the last part."""
-        return self.directory if self.name == "." else posixpath.join(self.directory, self.name)
 
 
 class TreeFiles:
@@ -86,7 +76,7 @@ class TreeFiles:
         """See the interface."""
         if path not in self._resolved:
             with _about(path), self._spot(path, follow=True) as spot:
-                there = spot is not None and _stat(spot) is not None
+                there = spot is not None and stat_of(spot) is not None
                 self._resolved[path] = spot.path if spot is not None and there else None
         return self._resolved[path]
 
@@ -94,7 +84,7 @@ class TreeFiles:
         """See the interface."""
         if path not in self._stats:
             with _about(path), self._spot(path) as spot:
-                self._stats[path] = None if spot is None else _stat(spot)
+                self._stats[path] = None if spot is None else stat_of(spot)
         return self._stats[path]
 
     def listdir(self, path: str) -> tuple[str, ...]:
@@ -111,7 +101,7 @@ class TreeFiles:
             try:
                 opened = os.open(spot.name, _DIRECTORY, dir_fd=spot.fd)
             except OSError as error:
-                if error.errno in _GONE:
+                if error.errno in GONE:
                     return ()
                 raise
             try:
@@ -123,7 +113,7 @@ class TreeFiles:
                 for name in names if whole else ():
                     child = posixpath.join(path, name)
                     if child not in self._stats:
-                        self._stats[child] = _stat(_Spot(opened, name, path))
+                        self._stats[child] = stat_of(Spot(opened, name, path))
             finally:
                 os.close(opened)
             return names
@@ -186,7 +176,7 @@ class TreeFiles:
         """See the interface."""
         self._forget()
         with _about(path), self._spot(path) as spot:
-            if spot is None or (found := _stat(spot)) is None:
+            if spot is None or (found := stat_of(spot)) is None:
                 return
             if found.kind is FileKind.DIRECTORY:
                 os.rmdir(spot.name, dir_fd=spot.fd)
@@ -209,12 +199,12 @@ class TreeFiles:
         """See the interface."""
         self._forget()
         with _about(path), self._made_room(path) as spot:
-            if _stat(spot) is None:
+            if stat_of(spot) is None:
                 self._create(spot, data, mode)
                 return
         with _about(path), self._open_file(path, os.O_WRONLY) as file:
             os.ftruncate(file, 0)
-            _write_all(file, data)
+            write_all(file, data)
 
     def symlink(self, path: str, target: str) -> None:
         """See the interface."""
@@ -274,7 +264,7 @@ class TreeFiles:
             if not rest:
                 if self.lstat(child) is not None:
                     yield child
-            elif (real := self.resolve(child)) and _is_directory(self.lstat(real)):
+            elif (real := self.resolve(child)) and is_directory(self.lstat(real)):
                 yield from self._matches(real, rest)
         else:
             for name in self.listdir(directory):
@@ -283,11 +273,11 @@ class TreeFiles:
                 child = posixpath.join(directory, name)
                 if not rest:
                     yield child
-                elif _is_directory(self.lstat(child)):
+                elif is_directory(self.lstat(child)):
                     yield from self._matches(child, rest)
 
     @contextmanager
-    def _spot(self, path: str, *, follow: bool = False) -> Iterator[_Spot | None]:
+    def _spot(self, path: str, *, follow: bool = False) -> Iterator[Spot | None]:
         """The open directory of a path and the name in it; None when the directory is missing."""
         above = [(os.open(".", _DIRECTORY, dir_fd=self.root_fd), "/")]
         try:
@@ -298,7 +288,7 @@ class TreeFiles:
 
     def _descend(
         self, above: list[tuple[int, str]], parts: deque[str], *, follow: bool
-    ) -> _Spot | None:
+    ) -> Spot | None:
         links = 0
         while parts:
             part = parts.popleft()
@@ -311,8 +301,8 @@ class TreeFiles:
             fd, directory = above[-1]
             last = not any(name not in ("", ".") for name in parts)
             if last and not follow:
-                return _Spot(fd, part, directory)
-            found = _stat(_Spot(fd, part, directory))
+                return Spot(fd, part, directory)
+            found = stat_of(Spot(fd, part, directory))
             if found is not None and found.kind is FileKind.SYMLINK:
                 links += 1
                 if links > _MOST_LINKS:
@@ -323,30 +313,30 @@ class TreeFiles:
                 parts.extendleft(reversed(found.target.split("/")))
                 continue
             if last:
-                return _Spot(fd, part, directory)
-            if not _is_directory(found):
+                return Spot(fd, part, directory)
+            if not is_directory(found):
                 return None
             deeper = os.open(part, _DIRECTORY, dir_fd=fd)
             above.append((deeper, posixpath.join(directory, part)))
         fd, directory = above[-1]
-        return _Spot(fd, ".", directory)
+        return Spot(fd, ".", directory)
 
     @contextmanager
     def _open_file(self, path: str, flags: int) -> Iterator[int]:
         with self._spot(path) as spot:
-            found = _stat(spot) if spot is not None else None
+            found = stat_of(spot) if spot is not None else None
             if spot is None or found is None:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
             if found.kind is not FileKind.FILE:
                 raise OSError(errno.EINVAL, f"it is a {found.kind}, not a regular file")
-            file = os.open(spot.name, flags | _FILE, dir_fd=spot.fd)
+            file = os.open(spot.name, flags | FILE, dir_fd=spot.fd)
         try:
             yield file
         finally:
             os.close(file)
 
     @contextmanager
-    def _made_room(self, path: str) -> Iterator[_Spot]:
+    def _made_room(self, path: str) -> Iterator[Spot]:
         """The spot of a path, its directories made where missing."""
         parts = [part for part in path.split("/") if part]
         for depth in range(1, len(parts)):
@@ -355,51 +345,21 @@ class TreeFiles:
                 with self._spot(parent) as above:
                     if above is not None:
                         os.mkdir(above.name, 0o755, dir_fd=above.fd)
-                        _inherit_label(above)
+                        inherit_label(above)
         with self._spot(path) as spot:
             if spot is None:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
             yield spot
 
-    def _create(self, spot: _Spot, data: bytes, mode: int) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FILE
+    def _create(self, spot: Spot, data: bytes, mode: int) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | FILE
         file = os.open(spot.name, flags, 0o600, dir_fd=spot.fd)
         try:
-            _write_all(file, data)
+            write_all(file, data)
             os.fchmod(file, mode)
         finally:
             os.close(file)
-        _inherit_label(spot)
-
-
-def _stat(spot: _Spot) -> FileStat | None:
-    try:
-        found = os.stat(spot.name, dir_fd=spot.fd, follow_symlinks=False)
-        target = os.readlink(spot.name, dir_fd=spot.fd) if stat.S_ISLNK(found.st_mode) else ""
-    except OSError as error:
-        if error.errno in _GONE:
-            return None
-        raise
-    return FileStat(
-        kind=_kind(found.st_mode),
-        bytes=found.st_size,
-        mode=stat.S_IMODE(found.st_mode),
-        uid=found.st_uid,
-        gid=found.st_gid,
-        target=target,
-    )
-
-
-def _kind(mode: int) -> FileKind:
-    if stat.S_ISREG(mode):
-        return FileKind.FILE
-    if stat.S_ISDIR(mode):
-        return FileKind.DIRECTORY
-    return FileKind.SYMLINK if stat.S_ISLNK(mode) else FileKind.OTHER
-
-
-def _is_directory(found: FileStat | None) -> bool:
-    return found is not None and found.kind is FileKind.DIRECTORY
+        inherit_label(spot)
 
 
 def _too_large(path: str) -> GuestFilesError:
@@ -407,23 +367,6 @@ def _too_large(path: str) -> GuestFilesError:
         f"the guest's directory {path} is too deep or too large",
         hint="look at it from inside the guest",
     )
-
-
-def _write_all(file: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(file, view) :]
-
-
-def _inherit_label(spot: _Spot) -> None:
-    """Gives what was just made its directory's SELinux label, if that has one."""
-    with suppress(OSError):  # no label, or a filesystem without any
-        label = os.getxattr(spot.fd, _LABEL)
-        made = os.open(spot.name, os.O_RDONLY | _FILE, dir_fd=spot.fd)
-        try:
-            os.setxattr(made, _LABEL, label)
-        finally:
-            os.close(made)
 
 
 @contextmanager
