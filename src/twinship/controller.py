@@ -27,24 +27,23 @@ from twinship.clone.gather import gather as gather_clone
 from twinship.clone.ids import new_ids
 from twinship.clone.plan import plan_clone
 from twinship.config import Config, user_config
-from twinship.convoy import Convoy, refuse_both_definitions
+from twinship.convoy import Convoy
 from twinship.domxml import read
 from twinship.domxml.lineage import Kin, family
 from twinship.hypervisor import agent, hosts, pools, vms, volumes
 from twinship.hypervisor.connection import Connection, Connections
 from twinship.inventory.inventory import Inventory
-from twinship.inventory.standing import standing
 from twinship.ledger import Ledger
 from twinship.lifecycle.boot import wait_boot
 from twinship.lifecycle.gather import delete_case, start_case
 from twinship.lifecycle.plan import plan_delete, plan_start, plan_stop
 from twinship.model.diagnosis import Diagnosis
-from twinship.model.errors import Busy, HypervisorError, NotFound
+from twinship.model.errors import Busy, NotFound
 from twinship.model.host import HostRecord, HostStatus
 from twinship.model.operation import Operation
 from twinship.model.plan import Plan
-from twinship.model.request import CloneRequest, MigrateMode, MigrateRequest
-from twinship.model.vm import TickReport, Vm, VmAnswer, VmFacts, VmState
+from twinship.model.request import CloneRequest
+from twinship.model.vm import TickReport, Vm, VmAnswer, VmFacts
 from twinship.operations.dispatch import WorkerProcess
 from twinship.operations.engine import Engine
 from twinship.operations.job import Watch
@@ -60,8 +59,6 @@ from twinship.workshop import Workshop
 
 if TYPE_CHECKING:
     from twinship.inventory.sharing import Sharing
-    from twinship.migrate.facts import MigrateFacts
-    from twinship.migrate.ranking import Candidate
 
 HISTORY = 40
 """How many past operations are looked at for how long a clone will take."""
@@ -367,73 +364,6 @@ class Controller(Ledger, Workshop, Convoy):
         plan = self._clone_many_plan(request, names, keep_going=keep_going)
         return self._runner.run(plan, watch, wait=wait)
 
-    def migrate_plan(self, request: MigrateRequest, *, look: bool = True) -> Plan:
-        """What moving would do.
-
-        ``look``: a running guest is measured for the forecast; one that is busy, for 3 s.
-        """
-        from twinship.migrate.gather import gather
-        from twinship.migrate.plan import plan_migrate
-
-        refuse_both_definitions(request)
-        vm = self.inventory.find(request.vm)
-        target = self.inventory.record(request.target)
-        source = self.inventory.connection(vm.host)
-        facts = gather(source, self.inventory.connection(target.name), vm.uuid)
-        facts = replace(facts, children=standing(self.inventory, facts.vm).names)
-        if look and request.mode in (MigrateMode.AUTO, MigrateMode.LIVE):
-            facts = self._looked_at(source, facts)
-        return plan_migrate(facts, request, new_ids(0))
-
-    def _looked_at(self, source: Connection, facts: MigrateFacts) -> MigrateFacts:
-        """The facts with how busy a running guest is, and what moves before it tell."""
-        from twinship.hypervisor.load import guest_load
-        from twinship.migrate.past import past
-
-        if facts.vm.vm.state is not VmState.RUNNING:
-            return facts
-        before = past(self._store.all(limit=HISTORY), facts.source.name, facts.target.name)
-        try:
-            load = guest_load(source, facts.vm.vm.uuid, self._clock)
-        except HypervisorError:
-            return replace(facts, past=before)  # the forecast says that nothing was measured
-        return replace(facts, past=before, load=load)
-
-    def migrate_targets(
-        self, request: MigrateRequest, targets: Sequence[str]
-    ) -> tuple[Candidate, ...]:
-        """What moving to each of these hosts would be, the best first, with the reasons."""
-        from twinship.migrate.ranking import Candidate, ranked
-
-        vm = self.inventory.find(request.vm)
-        request = replace(request, vm=f"{vm.host}/{vm.uuid}")
-        found = []
-        for name in dict.fromkeys(targets):
-            record = self.inventory.record(name)
-            try:
-                there = hosts.facts(self.inventory.connection(record.name))
-                plan = self.migrate_plan(replace(request, target=name))
-            except HypervisorError as error:
-                found.append(Candidate(host=name, error=error.cause or error.message))
-                continue
-            found.append(Candidate(host=name, plan=plan, facts=there, memory_bytes=vm.memory_bytes))
-        return ranked(found)
-
-    def migrate(
-        self,
-        request: MigrateRequest,
-        *,
-        wait: bool = True,
-        watch: Watch | None = None,
-        waived: frozenset[str] = frozenset(),
-    ) -> Operation:
-        """Moves a VM to another host. Raises :class:`CheckBlocked` when a check blocks.
-
-        ``waived``: codes of checks that shall only warn.
-        """
-        self._begin()
-        return self._runner.run(self.migrate_plan(request).lenient(waived), watch, wait=wait)
-
     # What is nobody's
 
     def doctor(self, *, fix: bool = False) -> Diagnosis:
@@ -464,8 +394,3 @@ class Controller(Ledger, Workshop, Convoy):
         bound, first = spec["binding"], spec["clones"][0]["spec"]
         now = self._clone_plan(asked_for(first)).binding
         return changed(bound, {key: value for key, value in now.items() if key in bound})
-
-    def _migrate_changes(self, spec: dict[str, Any]) -> tuple[str, ...]:
-        from twinship.migrate.plan import asked_for
-
-        return changed(spec["binding"], self.migrate_plan(asked_for(spec), look=False).binding)

@@ -1,40 +1,121 @@
-"""Moving many VMs by one command: a part of :class:`twinship.Controller`."""
+"""Moving VMs, one or many: a part of :class:`twinship.Controller`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from twinship.clock import Clock
 from twinship.clone.ids import new_ids
 from twinship.config import Config
 from twinship.hypervisor import hosts
 from twinship.hypervisor import vms as hypervisor_vms
+from twinship.hypervisor.connection import Connection
 from twinship.inventory.inventory import Inventory
-from twinship.model.errors import UsageError
+from twinship.inventory.standing import standing
+from twinship.model.errors import HypervisorError, UsageError
 from twinship.model.host import HostFacts
 from twinship.model.operation import Operation
 from twinship.model.plan import Plan
-from twinship.model.request import MigrateRequest
-from twinship.model.vm import Vm
+from twinship.model.request import MigrateMode, MigrateRequest
+from twinship.model.vm import Vm, VmState
 from twinship.operations.job import Watch
 from twinship.operations.runner import Runner
+from twinship.planning.binding import changed
+from twinship.store.operations import OperationStore
 
 if TYPE_CHECKING:
     from twinship.migrate.checks.together import Left
     from twinship.migrate.facts import MigrateFacts
     from twinship.migrate.many import Moving
+    from twinship.migrate.ranking import Candidate
+
+
+LOOK_BACK = 40
+"""How many past operations are looked at for what they tell of a link."""
 
 
 class Convoy:
-    """Several VMs, or all of a host, to another."""
+    """A VM, several, or all of a host, to another."""
 
     config: Config
     inventory: Inventory
     _runner: Runner
+    _store: OperationStore
+    _clock: Clock
 
     def _begin(self) -> None:
         raise NotImplementedError
+
+    def migrate_plan(self, request: MigrateRequest, *, look: bool = True) -> Plan:
+        """What moving would do.
+
+        ``look``: a running guest is measured for the forecast; one that is busy, for 3 s.
+        """
+        from twinship.migrate.plan import plan_migrate
+
+        refuse_both_definitions(request)
+        vm = self.inventory.find(request.vm)
+        target = self.inventory.record(request.target)
+        facts = self._facts_of_move(vm, target.name)
+        if look and request.mode in (MigrateMode.AUTO, MigrateMode.LIVE):
+            facts = self._looked_at(self.inventory.connection(vm.host), facts)
+        return plan_migrate(facts, request, new_ids(0))
+
+    def _looked_at(self, source: Connection, facts: MigrateFacts) -> MigrateFacts:
+        """The facts with how busy a running guest is, and what moves before it tell."""
+        from twinship.hypervisor.load import guest_load
+        from twinship.migrate.past import past
+
+        if facts.vm.vm.state is not VmState.RUNNING:
+            return facts
+        before = past(self._store.all(limit=LOOK_BACK), facts.source.name, facts.target.name)
+        try:
+            load = guest_load(source, facts.vm.vm.uuid, self._clock)
+        except HypervisorError:
+            return replace(facts, past=before)  # the forecast says that nothing was measured
+        return replace(facts, past=before, load=load)
+
+    def migrate_targets(
+        self, request: MigrateRequest, targets: Sequence[str]
+    ) -> tuple[Candidate, ...]:
+        """What moving to each of these hosts would be, the best first, with the reasons."""
+        from twinship.migrate.ranking import Candidate, ranked
+
+        vm = self.inventory.find(request.vm)
+        request = replace(request, vm=f"{vm.host}/{vm.uuid}")
+        found = []
+        for name in dict.fromkeys(targets):
+            record = self.inventory.record(name)
+            try:
+                there = hosts.facts(self.inventory.connection(record.name))
+                plan = self.migrate_plan(replace(request, target=name))
+            except HypervisorError as error:
+                found.append(Candidate(host=name, error=error.cause or error.message))
+                continue
+            found.append(Candidate(host=name, plan=plan, facts=there, memory_bytes=vm.memory_bytes))
+        return ranked(found)
+
+    def migrate(
+        self,
+        request: MigrateRequest,
+        *,
+        wait: bool = True,
+        watch: Watch | None = None,
+        waived: frozenset[str] = frozenset(),
+    ) -> Operation:
+        """Moves a VM to another host. Raises :class:`CheckBlocked` when a check blocks.
+
+        ``waived``: codes of checks that shall only warn.
+        """
+        self._begin()
+        return self._runner.run(self.migrate_plan(request).lenient(waived), watch, wait=wait)
+
+    def _migrate_changes(self, spec: dict[str, Any]) -> tuple[str, ...]:
+        from twinship.migrate.plan import asked_for
+
+        return changed(spec["binding"], self.migrate_plan(asked_for(spec), look=False).binding)
 
     def migrate_many_plan(
         self,
@@ -117,12 +198,14 @@ class Convoy:
         return tuple(vm for vm in found if vm.persistent or not vm.name.startswith(OURS))
 
     def _facts_of_move(
-        self, vm: Vm, target: str, known: tuple[HostFacts, HostFacts]
+        self, vm: Vm, target: str, known: tuple[HostFacts, HostFacts] | None = None
     ) -> MigrateFacts:
+        """``known``: the facts of both hosts, where they were read already."""
         from twinship.migrate.gather import gather
 
         here, there = self.inventory.connection(vm.host), self.inventory.connection(target)
-        return gather(here, there, vm.uuid, known=known)
+        facts = gather(here, there, vm.uuid, known=known)
+        return replace(facts, children=standing(self.inventory, facts.vm).names)
 
     def _moving(self, vm: Vm, facts: MigrateFacts, request: MigrateRequest) -> Moving:
         from twinship.migrate.many import Moving

@@ -429,4 +429,5 @@ def test_whenever_the_process_dies_every_vm_is_on_one_host(
         ways.add(len(moved))
     else:
         raise AssertionError("it never got through")
-    assert ways >= {0, 1, 3}
+    assert len(ways) >= 3, "an early death and a late one come to different ends"
+    assert max(ways) == 3
