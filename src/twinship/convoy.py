@@ -13,7 +13,6 @@ from twinship.hypervisor import hosts
 from twinship.hypervisor import vms as hypervisor_vms
 from twinship.hypervisor.connection import Connection
 from twinship.inventory.inventory import Inventory
-from twinship.inventory.standing import standing
 from twinship.model.errors import HypervisorError, UsageError
 from twinship.model.host import HostFacts
 from twinship.model.operation import Operation
@@ -204,8 +203,7 @@ class Convoy:
         from twinship.migrate.gather import gather
 
         here, there = self.inventory.connection(vm.host), self.inventory.connection(target)
-        facts = gather(here, there, vm.uuid, known=known)
-        return replace(facts, children=standing(self.inventory, facts.vm).names)
+        return gather(here, there, vm.uuid, known=known)
 
     def _moving(self, vm: Vm, facts: MigrateFacts, request: MigrateRequest) -> Moving:
         from twinship.migrate.many import Moving
