@@ -14,8 +14,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.basics import GIB, IMAGES, forget_caches
-from benchmarks.measure import Claim, allocated, lab, record, timed, twinship
+from benchmarks.measure import (
+    GIB,
+    IMAGES,
+    Claim,
+    allocated,
+    forget_caches,
+    lab,
+    record,
+    timed,
+    twinship,
+)
 from twinship_lab import Lab, LabHost
 from twinship_lab.guests import GuestSpec, Load, NewDisk, create_guest
 

@@ -20,6 +20,9 @@ from twinship_lab import Lab, LabHost
 from twinship_lab.state import DEFAULT_ROOT, DIRECTORY_VARIABLE
 
 RESULTS = Path(__file__).with_name("results")
+GIB = 2**30
+IMAGES = "/var/lib/libvirt/images"
+"""Where a lab host's disks lie."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +70,12 @@ def timed(command: Sequence[str], environment: dict[str, str] | None = None) -> 
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(command)}: {done.returncode}: {done.stderr}{done.stdout}")
     return took
+
+
+def forget_caches() -> None:
+    """Drops the page cache, so that every run reads from the disk."""
+    timed(["sync"])
+    Path("/proc/sys/vm/drop_caches").write_text("3")
 
 
 def _as_installed(environment: dict[str, str] | None) -> dict[str, str]:
