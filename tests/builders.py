@@ -64,6 +64,7 @@ class VmBuilder:
     os: tuple[str, ...] = ()
     nics: int = 0
     firmware: str = ""
+    machine: str = "pc-q35-7.2"
     more: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def on(self, host: str) -> VmBuilder:
@@ -220,7 +221,8 @@ class VmBuilder:
         return (
             f"<domain type='{self.type}'><name>{escape(self.name)}</name><uuid>{self.uuid}</uuid>"
             f"{''.join(self.elements)}<memory unit='GiB'>{self.memory_gib}</memory>"
-            f"<vcpu>2</vcpu><os{firmware}><type arch='x86_64' machine='pc-q35-7.2'>hvm</type>"
+            f"<vcpu>2</vcpu><os{firmware}><type arch='x86_64' machine='{self.machine}'>"
+            "hvm</type>"
             f"{''.join(self.os)}</os><devices><emulator>/usr/bin/qemu-system-x86_64</emulator>"
             f"{''.join(part.xml for part in self.parts)}{''.join(self.devices)}"
             "</devices></domain>"

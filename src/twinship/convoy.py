@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from twinship.clock import Clock
@@ -35,6 +36,22 @@ LOOK_BACK = 40
 """How many past operations are looked at for what they tell of a link."""
 
 
+WORTH_LOOKING_S = 3.0
+"""A busy guest is measured for 3 s: a move that is over sooner shows by itself what it comes to."""
+
+
+class Look(Enum):
+    """How closely a running guest is measured for the forecast of its move.
+
+    ``CLOSELY``: for a plan that is shown. ``IF_WORTH_IT``: before a move, unless its whole memory
+    is sent in less time than measuring takes. ``AWAY``: not at all, when a plan is only compared.
+    """
+
+    CLOSELY = "closely"
+    IF_WORTH_IT = "if worth it"
+    AWAY = "away"
+
+
 class Convoy:
     """A VM, several, or all of a host, to another."""
 
@@ -47,34 +64,36 @@ class Convoy:
     def _begin(self) -> None:
         raise NotImplementedError
 
-    def migrate_plan(self, request: MigrateRequest, *, look: bool = True) -> Plan:
-        """What moving would do.
-
-        ``look``: a running guest is measured for the forecast; one that is busy, for 3 s.
-        """
+    def migrate_plan(self, request: MigrateRequest, *, look: Look = Look.CLOSELY) -> Plan:
+        """What moving would do; ``look`` says how closely a running guest is measured."""
         from twinship.migrate.plan import plan_migrate
 
         refuse_both_definitions(request)
         vm = self.inventory.find(request.vm)
         target = self.inventory.record(request.target)
         facts = self._facts_of_move(vm, target.name)
-        if look and request.mode in (MigrateMode.AUTO, MigrateMode.LIVE):
-            facts = self._looked_at(self.inventory.connection(vm.host), facts)
+        if look is not Look.AWAY and request.mode in (MigrateMode.AUTO, MigrateMode.LIVE):
+            facts = self._looked_at(self.inventory.connection(vm.host), facts, look)
         return plan_migrate(facts, request, new_ids(0))
 
-    def _looked_at(self, source: Connection, facts: MigrateFacts) -> MigrateFacts:
+    def _looked_at(self, source: Connection, facts: MigrateFacts, look: Look) -> MigrateFacts:
         """The facts with how busy a running guest is, and what moves before it tell."""
-        from twinship.hypervisor.load import guest_load
+        from twinship.hypervisor.load import guest_load, memory_used
+        from twinship.migrate.outlook import ASSUMED_LINK
         from twinship.migrate.past import past
 
         if facts.vm.vm.state is not VmState.RUNNING:
             return facts
+        uuid = facts.vm.vm.uuid
         before = past(self._store.all(limit=LOOK_BACK), facts.source.name, facts.target.name)
+        facts = replace(facts, past=before)
         try:
-            load = guest_load(source, facts.vm.vm.uuid, self._clock)
+            seconds = memory_used(source, uuid) / (before.link or ASSUMED_LINK)
+            if look is Look.IF_WORTH_IT and seconds < WORTH_LOOKING_S:
+                return facts
+            return replace(facts, load=guest_load(source, uuid, self._clock))
         except HypervisorError:
-            return replace(facts, past=before)  # the forecast says that nothing was measured
-        return replace(facts, past=before, load=load)
+            return facts  # the forecast says that nothing was measured
 
     def migrate_targets(
         self, request: MigrateRequest, targets: Sequence[str]
@@ -109,12 +128,13 @@ class Convoy:
         ``waived``: codes of checks that shall only warn.
         """
         self._begin()
-        return self._runner.run(self.migrate_plan(request).lenient(waived), watch, wait=wait)
+        plan = self.migrate_plan(request, look=Look.IF_WORTH_IT)
+        return self._runner.run(plan.lenient(waived), watch, wait=wait)
 
     def _migrate_changes(self, spec: dict[str, Any]) -> tuple[str, ...]:
         from twinship.migrate.plan import asked_for
 
-        return changed(spec["binding"], self.migrate_plan(asked_for(spec), look=False).binding)
+        return changed(spec["binding"], self.migrate_plan(asked_for(spec), look=Look.AWAY).binding)
 
     def migrate_many_plan(
         self,

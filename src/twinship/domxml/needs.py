@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from lxml import etree
@@ -216,17 +216,21 @@ def _binds(root: etree._Element) -> Iterator[str]:
         yield nic.get("address", "")
 
 
-_LIBVIRTS_OWN = ("/var/lib/libvirt/qemu/", "/run/libvirt/", "/var/run/libvirt/")
-"""Where libvirt makes the sockets of channels by itself."""
+_LIBVIRTS_OWN = (
+    "/var/lib/libvirt/qemu/",
+    "/var/log/libvirt/",
+    "/run/libvirt/",
+    "/var/run/libvirt/",
+)
+"""Directories that every host with libvirt has, and where it makes the sockets of channels."""
 
 
 def _files(root: etree._Element) -> Iterator[str]:
     for chardev in CHARDEVS:
         for element in root.iterfind(f"devices/{chardev}"):
             if element.get("type") in ("file", "pipe", "dev", "unix"):
-                paths = (source.get("path", "") for source in element.iter("source"))
-                yield from (p for p in paths if p and not p.startswith(_LIBVIRTS_OWN))
-            yield from filter(None, (log.get("file") for log in element.iterfind("log")))
+                yield from _foreign(source.get("path") for source in element.iter("source"))
+            yield from _foreign(log.get("file") for log in element.iterfind("log"))
     for path in ("devices/memory/source/path", "devices/input/source"):
         for element in root.iterfind(path):
             found = (element.text or "").strip() or element.get("evdev") or element.get("dev")
@@ -235,6 +239,10 @@ def _files(root: etree._Element) -> Iterator[str]:
     for element in root.iterfind("devices/rng/backend[@model='random']"):
         if (element.text or "").strip() not in ("", "/dev/urandom", "/dev/random"):
             yield (element.text or "").strip()
+
+
+def _foreign(paths: Iterable[str | None]) -> Iterator[str]:
+    return (path for path in paths if path and not path.startswith(_LIBVIRTS_OWN))
 
 
 def _attribute(root: etree._Element, path: str, name: str) -> str:

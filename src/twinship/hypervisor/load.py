@@ -9,7 +9,7 @@ import libvirt
 from twinship.clock import Clock
 from twinship.hypervisor.connection import Connection
 from twinship.hypervisor.translate import doing
-from twinship.hypervisor.vms import need
+from twinship.hypervisor.vms import need, resident_bytes
 from twinship.model.load import GuestLoad
 
 IDLE_SHARE = 0.05
@@ -31,7 +31,7 @@ def guest_load(
     Changes nothing of the guest; QEMU samples its pages. Raises :class:`HypervisorError`.
     """
     share = _cpu_share(connection, uuid, clock)
-    used = _memory_used(connection, uuid)
+    used = memory_used(connection, uuid)
     if share < IDLE_SHARE:
         return GuestLoad(cpu_share=share, memory_bytes=used)
     rates = [(float(s), _dirty_rate(connection, uuid, s, clock)) for s in windows_s]
@@ -52,12 +52,11 @@ def _cpu_share(connection: Connection, uuid: str, clock: Clock) -> float:
     return max(0.0, (after - before) / 1e9 / took) if took > 0 else 0.0
 
 
-def _memory_used(connection: Connection, uuid: str) -> int:
-    """Bytes of its memory that were ever written, as the host knows (QEMU's resident set)."""
-    domain = need(connection, uuid)
+def memory_used(connection: Connection, uuid: str) -> int:
+    """Bytes of a VM's memory that were ever written, as the host knows (QEMU's resident set)."""
     with doing(f"read the memory of VM {uuid} on {connection.name}"):
-        stats, most = domain.memoryStats(), domain.maxMemory()
-    return 1024 * min(int(stats.get("rss", most)), int(most))
+        most = int(need(connection, uuid).maxMemory()) * 1024
+    return min(resident_bytes(connection, uuid) or most, most)
 
 
 def _dirty_rate(connection: Connection, uuid: str, seconds: int, clock: Clock) -> float | None:
