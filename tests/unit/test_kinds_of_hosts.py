@@ -40,7 +40,7 @@ NO_EMULATOR: dict[str, Any] = {
 }
 
 
-def moved(**request: bool) -> Plan:
+def moved(**request: Any) -> Plan:
     facts = a_move_of(
         RUNNING_ON_UBUNTU,
         source=documented_ubuntu("kvm01"),

@@ -15,7 +15,7 @@ import pytest
 from tests.builders import an_operation
 from twinship.model.errors import Busy, Conflict, NotFound, TwinshipError
 from twinship.model.operation import OperationState
-from twinship.store.database import Database, Unreadable
+from twinship.store.database import Database, Unreadable, flaw
 from twinship.store.operations import OperationStore
 from twinship.store.upkeep import Restored, backup, prune
 from twinship.store.upkeep import restore as restore_alive
@@ -116,6 +116,16 @@ def test_a_backup_is_of_one_moment_while_others_write(database: Database, tmp_pa
 
 
 # Restore
+
+
+def test_a_version_that_is_no_word_is_no_database_of_ours(
+    database: Database, tmp_path: Path
+) -> None:
+    OperationStore(database).create(an_operation(id="a", **ENDED))
+    backup(database, tmp_path / "broken.db")
+    with sqlite3.connect(tmp_path / "broken.db") as broken:
+        broken.execute("UPDATE alembic_version SET version_num = x'00ff'")
+        assert flaw(broken, "") == "it is a database of another program"
 
 
 def test_what_is_no_sound_backup_is_refused_and_nothing_is_touched(

@@ -214,7 +214,9 @@ def flaw(look: sqlite3.Connection, check: str) -> str:
         of_alembic = "alembic_version" in tables
         version = look.execute("SELECT version_num FROM alembic_version") if of_alembic else None
         found = version.fetchone() if version is not None else None
-        if found is None or (found[0] <= HEAD and not tables >= _OURS):
+        if found is None or not isinstance(found[0], str):  # a broken file shows anything
+            return "it is a database of another program"
+        if found[0] <= HEAD and not tables >= _OURS:
             return "it is a database of another program"
     words = [str(row[0]) for row in look.execute(f"PRAGMA {check}(3)")] if check else ["ok"]
     return "" if words == ["ok"] else "; ".join(words)
