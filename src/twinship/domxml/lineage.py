@@ -28,7 +28,9 @@ class Base:
 
     ``changed`` is its modification time as libvirt shows it, ``header`` a digest of its first
     bytes; ``digest`` is the SHA-256 of all, where that was asked for. (Its change time says
-    nothing: libvirt itself changes the owner of a file in use.)
+    nothing: libvirt itself changes the owner of a file in use.) ``born`` is what ``changed`` was on
+    the host the clone was made on, once the file has been carried to another: copies of one file
+    have it in common.
     """
 
     path: str
@@ -36,6 +38,7 @@ class Base:
     changed: str
     header: str
     digest: str = ""
+    born: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +79,7 @@ def base_of(element: etree._Element) -> Base:
         changed=element.get("changed", ""),
         header=element.get("header", ""),
         digest=element.get("digest", ""),
+        born=element.get("born", ""),
     )
 
 
@@ -87,7 +91,8 @@ def base_attributes(base: Base) -> dict[str, str]:
         "changed": base.changed,
         "header": base.header,
     }
-    return told | ({"digest": base.digest} if base.digest else {})
+    more = {"digest": base.digest, "born": base.born}
+    return told | {name: value for name, value in more.items() if value}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

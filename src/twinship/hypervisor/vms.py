@@ -90,11 +90,20 @@ Definitions = tuple[tuple[str, str, str], ...]
 
 def definitions(connection: Connection) -> Definitions:
     """Name, UUID and definition (without secrets) of every VM of the host."""
+    return _texts(connection, 0, libvirt.VIR_DOMAIN_XML_INACTIVE)
+
+
+def running(connection: Connection) -> tuple[tuple[str, str, str], ...]:
+    """Name, UUID and live definition (without secrets) of every VM of the host that runs."""
+    return _texts(connection, libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE, 0)
+
+
+def _texts(connection: Connection, which: int, how: int) -> tuple[tuple[str, str, str], ...]:
     found = []
     with doing(f"read the definitions of {connection.name}"):
-        for domain in connection.raw.listAllDomains(0):
+        for domain in connection.raw.listAllDomains(which):
             try:
-                text = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+                text = domain.XMLDesc(how)
             except libvirt.libvirtError as error:
                 if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
                     continue  # it went since it was listed
@@ -126,7 +135,7 @@ def facts(connection: Connection, uuid: str) -> VmFacts:
         )
         numbers = {
             "snapshots": domain.snapshotNum(0),
-            "checkpoints": len(domain.listAllCheckpoints(0)) if active else 0,
+            "checkpoints": len(domain.listAllCheckpoints(0)),
             "managed_save": bool(domain.hasManagedSaveImage(0)),
             "autostart": bool(domain.autostart()) if persistent else False,
         }
@@ -257,10 +266,13 @@ def rename(connection: Connection, uuid: str, name: str) -> None:
         domain.rename(name, 0)
 
 
-def undefine(connection: Connection, uuid: str, *, keep_state: bool = True) -> bool:
+def undefine(
+    connection: Connection, uuid: str, *, keep_state: bool = True, with_records: bool = False
+) -> bool:
     """Removes a definition; disks stay. False when it was not there.
 
-    ``keep_state``: NVRAM and TPM state stay too.
+    ``keep_state``: NVRAM and TPM state stay too. ``with_records``: those of its snapshots and
+    checkpoints go with it, else libvirt refuses a VM that has some.
     """
     domain = _lookup(connection, uuid)
     if domain is None:
@@ -268,6 +280,9 @@ def undefine(connection: Connection, uuid: str, *, keep_state: bool = True) -> b
     flags = libvirt.VIR_DOMAIN_UNDEFINE_NVRAM | libvirt.VIR_DOMAIN_UNDEFINE_TPM
     if keep_state:
         flags = libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM | libvirt.VIR_DOMAIN_UNDEFINE_KEEP_TPM
+    if with_records:
+        flags |= libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+        flags |= libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
     with doing(f"undefine VM {uuid} on {connection.name}"):
         if not domain.isPersistent():
             return False

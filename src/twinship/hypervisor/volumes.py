@@ -40,6 +40,7 @@ class VolumeFacts:
     length_bytes: int
     stamp: str
     backing_path: str = ""
+    encrypted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -402,6 +403,7 @@ def _facts(connection: Connection, volume: Any) -> VolumeFacts:
         length_bytes=int(text_of(root, "physical") or text_of(root, "capacity") or 0),
         stamp=f"{changed} {text_of(root, 'target/timestamps/mtime')}" if changed else "",
         backing_path=text_of(root, "backingStore/path"),
+        encrypted=target is not None and target.find("encryption") is not None,
     )
 
 

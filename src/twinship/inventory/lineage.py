@@ -53,7 +53,8 @@ def fingerprint(connection: Connection, path: str, *, whole: bool = False) -> Ba
 def carried(connection: Connection, text: str) -> str:
     """The definition of a VM whose disks and bases were carried to another host, true there.
 
-    A template's disks are what they were: their digests stay, and they are read-only again.
+    What was carried is what it was: digests stay, and when it was born. A template's disks are
+    read-only again.
     """
     template = template_of(text)
     if template is not None:
@@ -64,12 +65,25 @@ def carried(connection: Connection, text: str) -> str:
     lineage = lineage_of(text)
     if lineage is None or not lineage.bases:
         return text
-    return with_bases(text, (fingerprint(connection, b.path) or b for b in lineage.bases))
+    return with_bases(text, (_moved(connection, base) for base in lineage.bases))
 
 
 def _moved(connection: Connection, then: Base) -> Base:
     now = fingerprint(connection, then.path)
-    return replace(now, digest=then.digest) if now is not None else then
+    if now is None:
+        return then
+    return replace(now, digest=then.digest, born=then.born or then.changed)
+
+
+def marks(connection: Connection) -> dict[str, tuple[Base, ...]]:
+    """What the definitions of a host have noted of files others stand on, by path."""
+    found: dict[str, list[Base]] = {}
+    for _, _, text in vms.definitions(connection):
+        lineage, template = lineage_of(text), template_of(text)
+        noted = (*(lineage.bases if lineage else ()), *(template.disks if template else ()))
+        for base in noted:
+            found.setdefault(base.path, []).append(base)
+    return {path: tuple(bases) for path, bases in found.items()}
 
 
 def changes(connection: Connection, vm: VmFacts, *, whole: bool = False) -> tuple[str, ...]:
@@ -90,7 +104,7 @@ def template_changes(connection: Connection, text: str, *, whole: bool = False) 
 def _differences(connection: Connection, files: Iterable[Base], *, whole: bool) -> tuple[str, ...]:
     told = []
     for then in files:
-        then = then if whole else replace(then, digest="")
+        then = replace(then, born="", digest=then.digest if whole else "")
         now = fingerprint(connection, then.path, whole=bool(then.digest))
         if now is None:
             told.append(f"{then.path} is gone")

@@ -86,7 +86,7 @@ class Disk:
     """A disk of a VM: its domain XML entry and, for files and devices, its chain from top to base.
 
     ``path`` of a volume by name is ``POOL/NAME`` as in the XML; where its host was asked, the file
-    or device that is.
+    or device that is. ``named``: of a move, the pool by whose name the XML speaks of it.
     """
 
     target: str
@@ -102,6 +102,7 @@ class Disk:
     transient: bool = False
     protocol: str = ""
     chain: tuple[Layer, ...] = ()
+    named: str = ""
 
     @property
     def empty(self) -> bool:
