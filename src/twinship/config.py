@@ -23,6 +23,10 @@ LIMITS: Mapping[str, int] = {"in": 2, "out": 2, "small": 6, "pool": 4, "total": 
 """Two moves at a time fill most links (libvirt's own advice, and Nova's default is one); more
 copies into one pool than a disk has queues only slow each other down."""
 
+LINK_WAITS_S: tuple[float, ...] = (2.0, 5.0, 15.0, 30.0)
+"""How long is waited before a move whose link broke is tried again, each time. With what an attempt
+over a dead link takes itself, a link may be away for a minute or two."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
@@ -37,6 +41,7 @@ class Config:
     stall_s: float = 20.0
     settle_patience_s: float = 60.0
     lease_s: float = 20.0
+    link_waits_s: tuple[float, ...] = LINK_WAITS_S
     limits: Mapping[str, int] = field(default_factory=lambda: dict(LIMITS))
 
     @property

@@ -108,6 +108,7 @@ class Controller(Ledger, Workshop, Convoy):
                 lambda: self._engine,
                 stall_s=self.config.stall_s,
                 limits=self.config.limits,
+                link_waits_s=self.config.link_waits_s,
             ),
             self._clock,
             Processes(self._database.now, shared=self._database.shared),

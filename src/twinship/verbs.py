@@ -6,10 +6,11 @@ everything loaded, 0.36 s with what it needs).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from twinship.config import LINK_WAITS_S
 from twinship.operations.registry import Registry
 from twinship.operations.verb import Verb
 from twinship.transfer.steps import Hosts, Replan
@@ -25,6 +26,7 @@ def registry(
     *,
     stall_s: float,
     limits: Mapping[str, int],
+    link_waits_s: Sequence[float] = LINK_WAITS_S,
 ) -> Registry:
     """The verbs. ``replans`` says for those with a plan what has changed since it was made."""
 
@@ -52,7 +54,9 @@ def registry(
     def migrate() -> Verb:
         from twinship.migrate.run import MigrateVerb
 
-        return MigrateVerb(hosts=hosts, replan=replans["migrate"], stall_s=stall_s)
+        return MigrateVerb(
+            hosts=hosts, replan=replans["migrate"], stall_s=stall_s, waits_s=link_waits_s
+        )
 
     def moves() -> Verb:
         from twinship.migrate.together import MovesVerb

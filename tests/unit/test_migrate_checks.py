@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,14 +23,24 @@ from tests.builders import (
     shared_files,
 )
 from twinship.domxml.abilities import Abilities
+from twinship.migrate.bases import BaseThere
 from twinship.migrate.checks import TABLE
-from twinship.migrate.facts import Clash, MigrateFacts, Past, TargetFile
+from twinship.migrate.facts import (
+    Clash,
+    MigrateFacts,
+    Past,
+    RecordFacts,
+    SecretFacts,
+    SecretThere,
+    StorageFacts,
+    TargetFile,
+)
 from twinship.migrate.plan import plan_migrate
 from twinship.model.host import HostRecord, HostTraits, NumaCell
 from twinship.model.load import GuestLoad
 from twinship.model.plan import Finding, Severity
 from twinship.model.request import MigrateMode, MigrateRequest, StorageWay
-from twinship.model.vm import VmState
+from twinship.model.vm import Layer, VmState
 
 BLOCK, WARN, INFO, UNKNOWN = Severity.BLOCK, Severity.WARN, Severity.INFO, Severity.UNKNOWN
 OFF = a_vm("web").with_disk().with_nic()
@@ -64,6 +75,39 @@ def screen(address: str) -> str:
 
 
 TARGET = a_usual_host("kvm02")
+TPM = "<tpm><backend type='emulator' version='2.0'/></tpm>"
+BASE = f"{IMAGES}/base.qcow2"
+UPON_BASE = a_vm("web").with_disk(backing=(BASE,)).with_nic()
+OLD_DISK = Layer(path=f"{IMAGES}/old.qcow2", pool="images")
+DEVICE = StorageFacts(devices={"/dev/vg/web": True})
+KNOWN_BASE = StorageFacts(
+    bases={BASE: BaseThere(alike=True, known=True, why="unchanged since it was one file")}
+)
+ALIKE_BASE = StorageFacts(bases={BASE: BaseThere(alike=True, known=False, why="no note tells it")})
+
+
+def a_secret(
+    *,
+    here: SecretThere = SecretThere.READABLE,
+    there: SecretThere = SecretThere.MISSING,
+    differs: bool = False,
+) -> dict[str, Any]:
+    secret = SecretFacts(
+        what="disk vda",
+        spoken="some-uuid",
+        uuid="some-uuid",
+        here=here,
+        there=there,
+        differs=differs,
+    )
+    return {"storage": StorageFacts(secrets=(secret,))}
+
+
+def a_snapshot_of(**fields: Any) -> dict[str, Any]:
+    files = (dataclasses.replace(OLD_DISK, **fields),)
+    return {"storage": StorageFacts(records=RecordFacts(snapshots=("s",), files=files))}
+
+
 USUAL = move_request()
 
 
@@ -146,8 +190,19 @@ CASES: dict[str, tuple[Speaks, ...]] = {
         for reason in ("io_error", "crashed", "post_copy_failed", "migration")
     ),
     "BASE_HAS_CHILDREN": (Speaks(BLOCK, "base of a", changes={"children": ("a",)}),),
-    "VM_SNAPSHOTS": (Speaks(BLOCK, "2 snapshots", vm=LIVE.having(snapshots=2)),),
-    "VM_CHECKPOINTS": (Speaks(BLOCK, "1 checkpoints", vm=LIVE.having(checkpoints=1)),),
+    "VM_SNAPSHOTS": (
+        Speaks(
+            BLOCK, "2 snapshots", vm=LIVE.having(snapshots=2), silent_vm=OFF.having(snapshots=2)
+        ),
+    ),
+    "VM_CHECKPOINTS": (
+        Speaks(
+            BLOCK,
+            "1 checkpoints",
+            vm=LIVE.having(checkpoints=1),
+            silent_vm=OFF.having(checkpoints=1),
+        ),
+    ),
     "VM_MANAGED_SAVE": (
         Speaks(
             BLOCK,
@@ -527,9 +582,18 @@ CASES: dict[str, tuple[Speaks, ...]] = {
     "TPM_STATE": (
         Speaks(
             BLOCK,
-            "emulated TPM",
-            vm=OFF.with_device("<tpm><backend type='emulator'/></tpm>"),
-            silent_vm=LIVE.with_device("<tpm><backend type='emulator'/></tpm>"),
+            "lies in /tpm/web",
+            vm=OFF.with_device(TPM),
+            changes={"storage": StorageFacts(tpm_source="/tpm/web")},
+            silent_vm=OFF.with_device(TPM),
+        ),
+        Speaks(
+            BLOCK,
+            "/tpm/web",
+            vm=OFF.with_device(TPM),
+            changes={"storage": StorageFacts(tpm_source="/tpm/web")},
+            silent_vm=LIVE.with_device(TPM),
+            silent_changes={"storage": StorageFacts(tpm_source="/tpm/web")},
         ),
     ),
     "SECURITY_MODEL_MISSING": (
@@ -578,10 +642,91 @@ CASES: dict[str, tuple[Speaks, ...]] = {
             vm=a_vm().with_block_disk().running(),
             silent_vm=a_vm().with_network_disk().running(),
         ),
+        Speaks(
+            BLOCK,
+            "shows no /dev/vg/web",
+            vm=a_vm().with_block_disk(),
+            request=move_request(storage=StorageWay.SHARED),
+            silent_vm=a_vm().with_block_disk(),
+            silent_changes={"storage": DEVICE},
+        ),
+    ),
+    "STORAGE_UNPROVED": (
+        Speaks(
+            BLOCK,
+            "cannot be seen from here",
+            vm=a_vm().with_block_disk(),
+            changes={"storage": DEVICE},
+            silent_vm=a_vm().with_block_disk(),
+        ),
+        Speaks(
+            UNKNOWN,
+            "cannot be seen from here",
+            vm=a_vm().with_block_disk().running(),
+            request=move_request(storage=StorageWay.SHARED),
+            changes={"storage": DEVICE},
+        ),
+    ),
+    "SECRET_MISSING": (
+        Speaks(
+            BLOCK,
+            "it is private",
+            changes=a_secret(here=SecretThere.PRIVATE),
+            silent_changes=a_secret(here=SecretThere.READABLE),
+        ),
+        Speaks(
+            BLOCK,
+            "has without a value",
+            vm=OFF,
+            changes=a_secret(here=SecretThere.EMPTY, there=SecretThere.EMPTY),
+            silent_changes=a_secret(here=SecretThere.PRIVATE, there=SecretThere.PRIVATE),
+        ),
+        Speaks(BLOCK, "missing as well", changes=a_secret(here=SecretThere.MISSING)),
+        Speaks(WARN, "missing as well", vm=OFF, changes=a_secret(here=SecretThere.MISSING)),
+    ),
+    "SECRET_DIFFERS": (
+        Speaks(
+            BLOCK,
+            "another value",
+            changes=a_secret(there=SecretThere.READABLE, differs=True),
+            silent_changes=a_secret(there=SecretThere.READABLE),
+        ),
+    ),
+    "SECRET_UNSEEN": (
+        Speaks(
+            UNKNOWN,
+            "cannot be seen",
+            changes=a_secret(there=SecretThere.PRIVATE),
+            silent_changes=a_secret(there=SecretThere.READABLE),
+        ),
+    ),
+    "SNAPSHOT_FILES": (
+        Speaks(
+            WARN,
+            "does not exist",
+            vm=OFF,
+            changes=a_snapshot_of(problem="it does not exist", problem_code="DISK_MISSING"),
+            silent_changes=a_snapshot_of(problem="it does not exist", problem_code="DISK_MISSING"),
+        ),
+        Speaks(
+            BLOCK,
+            "no active storage pool",
+            vm=OFF,
+            changes=a_snapshot_of(
+                problem="it lies in no active storage pool", problem_code="DISK_NOT_IN_POOL"
+            ),
+            silent_vm=OFF,
+            silent_changes=a_snapshot_of(),
+        ),
     ),
     "DISK_FORMAT": (Speaks(BLOCK, "vmdk", vm=a_vm().with_disk(format="vmdk").running()),),
     "DISK_ENCRYPTED": (
-        Speaks(BLOCK, "encrypted", vm=a_vm().with_disk(header={"encrypted": True}).running()),
+        Speaks(
+            BLOCK,
+            "encrypted",
+            vm=a_vm().with_disk(header={"encrypted": True}).running(),
+            silent_vm=a_vm().with_disk(header={"encrypted": True}),
+        ),
     ),
     "DISK_HEADER_LOSS": (
         Speaks(
@@ -595,9 +740,42 @@ CASES: dict[str, tuple[Speaks, ...]] = {
     "DISK_CHAIN_FLATTENED": (
         Speaks(
             INFO,
-            "1 backing files",
-            vm=a_vm().with_disk(backing=(f"{IMAGES}/base.qcow2",)).running(),
-            silent_vm=a_vm().with_disk(backing=(f"{IMAGES}/base.qcow2",)),
+            "its backing file become one file",
+            vm=UPON_BASE.running(),
+            request=move_request(storage=StorageWay.COPY),
+            silent_vm=UPON_BASE.running(),
+        ),
+        Speaks(
+            INFO,
+            "kvm02 has another",
+            vm=UPON_BASE.running(),
+            changes={"files": {BASE: TargetFile(exists=True)}},
+            silent_vm=UPON_BASE,
+            silent_changes={"files": {BASE: TargetFile(exists=True)}},
+        ),
+        Speaks(
+            INFO,
+            "no active pool over /bases",
+            vm=a_vm().with_disk(backing=("/bases/base.qcow2",)).running(),
+        ),
+    ),
+    "DISK_INCREMENT": (
+        Speaks(INFO, "after 1024.0 MiB that it stands on", vm=UPON_BASE.running()),
+        Speaks(
+            INFO,
+            "unchanged since",
+            vm=UPON_BASE,
+            changes={"files": {BASE: TargetFile(exists=True)}, "storage": KNOWN_BASE},
+            silent_vm=UPON_BASE,
+        ),
+        Speaks(
+            INFO,
+            "compared before",
+            vm=UPON_BASE.running(),
+            request=move_request(verify=True),
+            changes={"files": {BASE: TargetFile(exists=True)}, "storage": ALIKE_BASE},
+            silent_vm=UPON_BASE.running(),
+            silent_request=move_request(storage=StorageWay.COPY),
         ),
     ),
     "DISK_EXISTS": (
@@ -607,8 +785,45 @@ CASES: dict[str, tuple[Speaks, ...]] = {
             changes={"files": {f"{IMAGES}/web-vda.qcow2": TargetFile(exists=True)}},
             silent_changes={"files": shared_files(LIVE)},
         ),
+        Speaks(
+            BLOCK,
+            "no note",
+            vm=UPON_BASE,
+            changes={"files": {BASE: TargetFile(exists=True)}, "storage": ALIKE_BASE},
+            silent_vm=UPON_BASE,
+            silent_request=move_request(verify=True),
+            silent_changes={"files": {BASE: TargetFile(exists=True)}, "storage": ALIKE_BASE},
+        ),
+        Speaks(
+            BLOCK,
+            "already there",
+            vm=UPON_BASE.running(),
+            request=move_request(storage=StorageWay.INCREMENT),
+            changes={"files": {BASE: TargetFile(exists=True)}, "storage": ALIKE_BASE},
+            silent_vm=UPON_BASE.running(),
+            silent_changes={"files": {BASE: TargetFile(exists=True)}, "storage": ALIKE_BASE},
+        ),
+        Speaks(
+            BLOCK,
+            "a file of a snapshot",
+            vm=OFF,
+            changes={
+                "files": {OLD_DISK.path: TargetFile(exists=True)},
+                "storage": StorageFacts(records=RecordFacts(files=(OLD_DISK,))),
+            },
+            silent_vm=OFF,
+            silent_changes={"storage": StorageFacts(records=RecordFacts(files=(OLD_DISK,)))},
+        ),
     ),
     "STORAGE_POOL_MISSING": (
+        Speaks(
+            BLOCK,
+            "that pool is 'images'",
+            vm=OFF.having(disks=(dataclasses.replace(OFF.facts().disks[0], named="default"),)),
+            silent_vm=OFF.having(
+                disks=(dataclasses.replace(OFF.facts().disks[0], named="images"),)
+            ),
+        ),
         Speaks(
             BLOCK,
             f"no storage pool over {IMAGES}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from tests.builders import (
@@ -22,6 +23,7 @@ from twinship.migrate.many import Moving, left_behind, load_of, plan_moves
 from twinship.migrate.order import SMALL_BYTES
 from twinship.model.documents import plan_document
 from twinship.model.plan import Plan, Severity
+from twinship.model.request import StorageWay
 
 LIMITS = {"in": 2, "out": 2, "small": 6, "pool": 4, "total": 16}
 ROOMY = a_usual_host("kvm02")
@@ -149,8 +151,12 @@ def test_two_linked_clones_that_bring_their_base_are_refused_with_the_cure() -> 
     (clash,) = [check for check in plan.checks if check.code == "MOVES_CLASH"]
     assert base in clash.message
     assert "twinship vm flatten kvm01/db" in clash.hint
-    # Live copies are flat: no base goes along.
-    assert plan_of(*(moving(vm.running()) for vm in clones)).feasible
+    assert "move kvm01/web first" in clash.hint
+    running = [moving(vm.running()) for vm in clones]
+    assert not plan_of(*running).feasible
+    # Copies that are flat bring no base along.
+    flat = [replace(one, request=replace(one.request, storage=StorageWay.COPY)) for one in running]
+    assert plan_of(*flat).feasible
 
 
 def test_a_base_named_explicitly_is_refused() -> None:

@@ -48,7 +48,8 @@ from twinship.model.request import MigrateMode, MigrateRequest, StorageWay
     type=click.Choice([way.value for way in StorageWay]),
     default="auto",
     show_default=True,
-    help="auto: a disk both hosts see stays, any other is copied.",
+    help="auto: a disk both hosts see stays, any other goes along, upon its backing files; "
+    "copy: a live move makes one file of it.",
 )
 @click.option("--fix", is_flag=True, help="Mend what a rewrite of its definition can mend.")
 @click.option(

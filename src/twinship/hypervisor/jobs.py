@@ -65,7 +65,8 @@ class MoveStats:
 class MoveOrder:
     """A migration as libvirt is asked for it.
 
-    ``copy_disks`` are the targets whose contents go along; none for shared storage.
+    ``copy_disks`` are the targets whose contents go along; none for shared storage. ``increment``:
+    of these the topmost file alone, onto a volume that stands on the target's own base.
     ``rate`` is bytes/s for each stream, 0 for no limit.
     """
 
@@ -75,6 +76,7 @@ class MoveOrder:
     name: str
     listen: str = ""
     copy_disks: tuple[str, ...] = ()
+    increment: bool = False
     live: bool = True
     persist: bool = True
     paused: bool = False
@@ -234,7 +236,8 @@ class Move:
             (order.live, libvirt.VIR_MIGRATE_LIVE),
             (order.persist, libvirt.VIR_MIGRATE_PERSIST_DEST),
             (order.paused, libvirt.VIR_MIGRATE_PAUSED),
-            (bool(order.copy_disks), libvirt.VIR_MIGRATE_NON_SHARED_DISK),
+            (bool(order.copy_disks) and not order.increment, libvirt.VIR_MIGRATE_NON_SHARED_DISK),
+            (bool(order.copy_disks) and order.increment, libvirt.VIR_MIGRATE_NON_SHARED_INC),
             # libvirt judges by the filesystem's type; we have proved it to be one file.
             (order.shared_proved, libvirt.VIR_MIGRATE_UNSAFE),
         ):

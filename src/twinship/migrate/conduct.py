@@ -8,6 +8,7 @@ from typing import Any
 from twinship.domxml.lineage import with_bases
 from twinship.hypervisor import agent, jobs, vms
 from twinship.hypervisor.connection import Connection
+from twinship.inventory.lineage import carried
 from twinship.migrate.meter import DiskMeter
 from twinship.migrate.plan import definition, rewrites_of, travelling_xml
 from twinship.migrate.turns import Hold, Turns, wait_for
@@ -65,7 +66,7 @@ def move_live(
         if not _copied(spec):
             wait_for(job, turns, turn)
         before = agent.clock_lag(source, uuid, job.clock)
-        order = _order(source, spec)
+        order = _order(source, target, spec)
         began = job.clock.monotonic()
         move = jobs.Move(
             source,
@@ -103,18 +104,20 @@ def move_live(
 
 
 def _copied(spec: dict[str, Any]) -> frozenset[str]:
-    return frozenset(disk["target"] for disk in spec["disks"] if disk["way"] == "copy")
+    return frozenset(disk["target"] for disk in spec["disks"] if disk["layers"])
 
 
-def _order(source: Connection, spec: dict[str, Any]) -> jobs.MoveOrder:
+def _order(source: Connection, target: Connection, spec: dict[str, Any]) -> jobs.MoveOrder:
     uuid, copied = spec["vm"]["uuid"], _copied(spec)
     persist = spec["persistent"] and not spec["temporary"]
+    travelling = travelling_xml(vms.migratable_xml(source, uuid), copied, rewrites_of(spec))
     return jobs.MoveOrder(
         uri=spec["uri"],
-        xml=travelling_xml(vms.migratable_xml(source, uuid), copied, rewrites_of(spec)),
-        persistent_xml=_arriving(source, spec, copied) if persist else "",
+        xml=_marked(target, travelling, spec),
+        persistent_xml=_arriving(source, target, spec) if persist else "",
         name=spec["vm"]["name"],
         copy_disks=tuple(sorted(copied)),
+        increment=any(disk["way"] == "increment" for disk in spec["disks"]),
         live=spec["mode"] == "live",
         persist=persist,
         shared_proved=spec["shared_files"],
@@ -122,17 +125,24 @@ def _order(source: Connection, spec: dict[str, Any]) -> jobs.MoveOrder:
     )
 
 
-def _arriving(source: Connection, spec: dict[str, Any], copied: frozenset[str]) -> str:
-    """The definition that stays on the target; a copied disk is based on nothing any more."""
+def _arriving(source: Connection, target: Connection, spec: dict[str, Any]) -> str:
+    """The definition that stays on the target."""
     text = definition(vms.inactive_xml(source, spec["vm"]["uuid"]), rewrites_of(spec))
-    return with_bases(text, ()) if copied else text
+    return _marked(target, text, spec)
+
+
+def _marked(target: Connection, text: str, spec: dict[str, Any]) -> str:
+    """The definition with its marks true on the target: what its disks are based on there."""
+    ways = {disk["way"] for disk in spec["disks"]}
+    if "increment" in ways:
+        return carried(target, text)
+    return with_bases(text, ()) if "copy" in ways else text
 
 
 def _meter(job: Job, target: Connection, spec: dict[str, Any]) -> DiskMeter:
-    copied = [disk for disk in spec["disks"] if disk["way"] == "copy"]
-    layers = [layer for disk in copied for layer in disk["layers"]]
-    expected = sum(layer["bytes"] for layer in layers)
-    paths = [layer["path"] for layer in layers]
+    copied = [disk for disk in spec["disks"] if disk["layers"]]
+    expected = sum(disk["bytes"] for disk in copied)
+    paths = [layer["path"] for disk in copied for layer in disk["layers"]]
     return DiskMeter(target, paths, expected, spec["memory_bytes"], job.clock)
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from twinship.domxml.abilities import Abilities
 from twinship.domxml.needs import Needs
 from twinship.domxml.read import DomainSummary
+from twinship.migrate.bases import BaseThere
 from twinship.model.host import HostFacts, HostRecord, HostTraits, data_address
 from twinship.model.load import GuestLoad
-from twinship.model.vm import VmFacts, VmState
+from twinship.model.vm import Layer, VmFacts, VmState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +25,60 @@ class TargetFile:
 
     exists: bool
     same: bool = False
+
+
+class SecretThere(StrEnum):
+    """What a host has of a secret. ``PRIVATE``: it has one and tells nobody its value."""
+
+    MISSING = "missing"
+    EMPTY = "empty"
+    PRIVATE = "private"
+    READABLE = "readable"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretFacts:
+    """A secret that the VM needs, on both hosts. ``differs``: both were read and are not equal."""
+
+    what: str
+    spoken: str
+    uuid: str = ""
+    kind: str = ""
+    usage: str = ""
+    here: SecretThere = SecretThere.MISSING
+    there: SecretThere = SecretThere.MISSING
+    differs: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordFacts:
+    """libvirt's records of snapshots and checkpoints: names, each after the one it stands on.
+
+    ``files``: what snapshots speak of and no disk of the VM stands on, by chain: disks of another
+    branch, saved memories.
+    """
+
+    snapshots: tuple[str, ...] = ()
+    checkpoints: tuple[str, ...] = ()
+    files: tuple[Layer, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageFacts:
+    """What the disks and belongings of a VM need on the target, or have there.
+
+    ``bases``: for every backing file of which the target has one of that name, whether it is the
+    same. ``readers``: by file, the other VMs of the source that have it open. ``devices``: for
+    every block device of the VM, whether the target shows one of that path. ``tpm_source``: where
+    the state of the TPM lies, if not where libvirt puts it.
+    """
+
+    bases: Mapping[str, BaseThere] = field(default_factory=dict)
+    readers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    devices: Mapping[str, bool] = field(default_factory=dict)
+    secrets: tuple[SecretFacts, ...] = ()
+    records: RecordFacts = RecordFacts()
+    tpm_source: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +137,7 @@ class MigrateFacts:
     block_jobs: tuple[str, ...] = ()
     load: GuestLoad | None = None
     past: Past = field(default_factory=Past)
+    storage: StorageFacts = StorageFacts()
 
     @property
     def address(self) -> str:

@@ -8,9 +8,9 @@ from twinship.hypervisor import hosts, vms, volumes
 from twinship.hypervisor.connection import Connection
 from twinship.inventory.lineage import children
 from twinship.migrate import fitting
-from twinship.migrate.facts import MigrateFacts, TargetFile
+from twinship.migrate.facts import MigrateFacts
+from twinship.migrate.gather_disks import files_there, gather_storage, resolved
 from twinship.model.host import HostFacts
-from twinship.model.vm import VmFacts
 
 
 def gather(
@@ -25,7 +25,8 @@ def gather(
     ``known``: what the two hosts have just shown, when many VMs are looked at.
     """
     here, there_facts = known or (hosts.facts(source), hosts.facts(target))
-    vm = vms.facts(source, uuid)
+    vm = resolved(vms.facts(source, uuid))
+    storage = gather_storage(source, target, vm)
     summary = domread.summary(vm.live_xml or vm.inactive_xml)
     asked = needs(vm.live_xml or vm.inactive_xml)
     fit = fitting.fit(source, target, vm, summary)
@@ -43,7 +44,14 @@ def gather(
         name_on_target=named[0] if named is not None and named[0] != uuid else "",
         machine_problem=fit.machine_problem,
         cpu_problem=fit.cpu_problem,
-        files=_files(source, target, vm),
+        files=files_there(
+            source,
+            target,
+            (
+                *(layer for disk in vm.disks for layer in disk.chain),
+                *storage.records.files,
+            ),
+        ),
         media={
             disk.path: volumes.find(target, disk.path) is not None
             for disk in vm.disks
@@ -58,24 +66,5 @@ def gather(
         target_traits=fitting.target_traits(target, summary, asked, fit),
         clashes=fitting.clashes(target, vm),
         block_jobs=vms.block_jobs(source, uuid) if vm.live_xml else (),
+        storage=storage,
     )
-
-
-def _files(source: Connection, target: Connection, vm: VmFacts) -> dict[str, TargetFile]:
-    found: dict[str, TargetFile] = {}
-    for disk in vm.disks:
-        for layer in disk.chain if disk.source_type == "file" else ():
-            if layer.path in found or not layer.pool:
-                continue
-            there = volumes.find(target, layer.path)
-            if there is None:
-                found[layer.path] = TargetFile(exists=False)
-                continue
-            here = volumes.find(source, layer.path)
-            same = (
-                here is not None
-                and here.stamp != ""
-                and (here.length_bytes, here.stamp) == (there.length_bytes, there.stamp)
-            )
-            found[layer.path] = TargetFile(exists=True, same=same)
-    return found

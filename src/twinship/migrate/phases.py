@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from twinship.domxml.carrier import Carrier
-from twinship.hypervisor import vms, volumes
+from twinship.hypervisor import records, vms, volumes
 from twinship.inventory.lineage import carried
+from twinship.migrate.carrying import allocated
 from twinship.migrate.conduct import move_live
 from twinship.migrate.observe import observe
 from twinship.migrate.plan import definition, marked_away, rewrites_of
 from twinship.migrate.reconcile import Side, reconcile_move
 from twinship.migrate.settle import act
 from twinship.migrate.turns import Turns, let_go
-from twinship.model.errors import TwinshipError
+from twinship.model.errors import HostUnreachable, TwinshipError
 from twinship.operations.job import Job
 from twinship.operations.verb import Decision
-from twinship.transfer.carrier import FileCopy, carry_across, end_carriers
-from twinship.transfer.steps import Hosts, explained
-from twinship.transfer.tail import copy_tail
-from twinship.transfer.verify import End, same_content, same_shape
+from twinship.transfer.broken_link import until_it_holds
+from twinship.transfer.steps import Hosts, explained_on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,27 +30,33 @@ class Move:
     spec: dict[str, Any]
     stall_s: float
     turns: Turns
+    waits_s: Sequence[float]
     name: str = "move"
     title: str = "move the VM"
 
     def do(self, job: Job) -> dict[str, Any]:
         """Moves; after an interruption that the target survived, only tidies up.
 
+        A broken link is tried again as long as the source serves and the target has nothing.
         Raises ``VM_CHANGED`` when the VM is neither as it was before nor on the target.
         """
         spec = self.spec
-        source = self.hosts.connection(spec["source"])
-        target = self.hosts.connection(spec["target"])
         sides = observe(self.hosts, spec)
         if sides.source is Side.SERVING and sides.target is Side.ABSENT:
             job.note(self.name, {"target_was_absent": True})
             try:
-                arrival = move_live(
-                    job, source, target, spec, stall_s=self.stall_s, turns=self.turns
-                ).as_dict()
+                arrival = until_it_holds(
+                    job,
+                    self.name,
+                    lambda: self._move(job),
+                    before_next=lambda: self._begin_anew(job),
+                    waits_s=self.waits_s,
+                )
             except TwinshipError as error:
-                copied = [disk["path"] for disk in spec["disks"] if disk["way"] == "copy"]
-                raise explained(error, target, copied[0]) if copied else error from error
+                copied = [disk["path"] for disk in spec["disks"] if disk["layers"]]
+                if not copied:
+                    raise
+                raise explained_on(error, self.hosts, spec["target"], copied[0]) from error
         else:
             verdict = reconcile_move(sides.source, sides.target, live=True, arrived=False)
             if verdict.decision is not Decision.FORWARD:
@@ -64,11 +69,46 @@ class Move:
             act(job, self.hosts, spec, self.name)
         job.no_way_back()
         copied_bytes = {
-            disk["target"]: _allocated(self.hosts, spec["target"], disk["path"])
+            disk["target"]: allocated(self.hosts, spec["target"], disk["path"])
             for disk in spec["disks"]
-            if disk["way"] == "copy"
+            if disk["layers"]
         }
         return {**arrival, "disks": copied_bytes, "bytes_disk": sum(copied_bytes.values())}
+
+    def _move(self, job: Job) -> dict[str, Any]:
+        spec = self.spec
+        source = self.hosts.connection(spec["source"])
+        target = self.hosts.connection(spec["target"])
+        arrival = move_live(job, source, target, spec, stall_s=self.stall_s, turns=self.turns)
+        return arrival.as_dict()
+
+    def _begin_anew(self, job: Job) -> None:
+        """After a broken attempt: the source serves, the target has nothing but our volumes.
+
+        Raises ``VM_CHANGED`` when that cannot be had.
+        """
+        spec = self.spec
+        decision = act(job, self.hosts, spec, self.name)
+        sides = observe(self.hosts, spec)
+        if decision is not Decision.BACK or (sides.source, sides.target) != (
+            Side.SERVING,
+            Side.ABSENT,
+        ):
+            raise TwinshipError(
+                f"VM {spec['vm']['name']} did not stay as it was",
+                code="VM_CHANGED",
+                cause=f"source: {sides.source.value}, target: {sides.target.value}",
+            )
+        let_go(job, self.hosts.connection(spec["source"]), spec["vm"]["uuid"])
+        if not any(disk["way"] == "increment" for disk in spec["disks"]):
+            return
+        # QEMU zeroes what it mirrors whole before it begins; of a topmost file alone it copies
+        # what that holds, and what an attempt has left there would stay.
+        target = self.hosts.connection(spec["target"])
+        for disk in spec["disks"]:
+            for layer in disk["layers"]:
+                volumes.delete(target, layer["path"])
+                volumes.create(target, mirrored_volume(layer))
 
     def observe(self, job: Job) -> dict[str, Any] | None:
         """Looked at by :meth:`do`, which may have to end a half that stands still."""
@@ -92,117 +132,8 @@ class Move:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Carry:
-    """Carries the files of a shut-off VM, all at once, byte for byte."""
-
-    hosts: Hosts
-    spec: dict[str, Any]
-    stall_s: float
-    name: str = "carry"
-    title: str = "carry the disks"
-
-    def do(self, job: Job) -> dict[str, Any]:
-        """Raises what the carrier raises; the source's files are only read."""
-        spec = self.spec
-        source = self.hosts.connection(spec["source"])
-        target = self.hosts.connection(spec["target"])
-        layers = [layer for disk in spec["disks"] for layer in disk["layers"]]
-        began = job.clock.monotonic()
-        try:
-            carry_across(
-                job,
-                source,
-                target,
-                Carrier(**spec["carrier"], **spec["machine"]),
-                [
-                    FileCopy(
-                        source=layer["path"],
-                        destination=layer["path"],
-                        length_bytes=layer["length"],
-                    )
-                    for layer in layers
-                ],
-                uri=spec["uri"],
-                rate=spec["rate"],
-                stall_s=self.stall_s,
-            )
-            for layer in layers:
-                copy_tail(source, layer["path"], target, layer["path"], layer["length"])
-        except TwinshipError as error:
-            raise explained(error, target, layers[0]["path"]) if layers else error from error
-        sizes = {
-            disk["target"]: sum(
-                _allocated(self.hosts, spec["target"], layer["path"]) for layer in disk["layers"]
-            )
-            for disk in spec["disks"]
-        }
-        return {
-            "seconds": round(job.clock.monotonic() - began, 3),
-            "bytes_disk": sum(sizes.values()),
-            "disks": sizes,
-        }
-
-    def observe(self, job: Job) -> dict[str, Any] | None:
-        """How far a carrier got is not known once it is gone: the files are carried again."""
-        return None
-
-    def undo(self, job: Job) -> None:
-        """Ends the carriers on both hosts."""
-        for host in (self.spec["source"], self.spec["target"]):
-            end_carriers(self.spec["carrier"]["uuid"], self.hosts.connection(host))
-
-    def leftover(self) -> str:
-        """The carriers."""
-        name = self.spec["carrier"]["name"]
-        return f"carrier {name} on {self.spec['source']} or {self.spec['target']}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verify:
-    """Size and format of every copy; offline with ``--verify`` also the content of both ends."""
-
-    hosts: Hosts
-    spec: dict[str, Any]
-    name: str = "verify"
-    title: str = "check the copies"
-
-    def do(self, job: Job) -> dict[str, Any]:
-        """Raises ``COPY_DIFFERS``."""
-        spec = self.spec
-        offline = spec["mode"] == "offline"
-        target = self.hosts.connection(spec["target"])
-        digests = {}
-        for disk in spec["disks"]:
-            for layer in disk["layers"]:
-                copy = End(connection=target, path=layer["path"])
-                same_shape(
-                    copy,
-                    format=layer["format"],
-                    length_bytes=layer["length"] if offline else None,
-                    virtual_bytes=layer["virtual"],
-                )
-                if offline and spec["verify"]:
-                    origin = End(
-                        connection=self.hosts.connection(spec["source"]), path=layer["path"]
-                    )
-                    digests[layer["path"]] = same_content(job, origin, copy, layer["length"])
-        return {"digests": digests}
-
-    def observe(self, job: Job) -> dict[str, Any] | None:
-        """Read anew each time."""
-        return None
-
-    def undo(self, job: Job) -> None:
-        """Nothing to take back."""
-
-    def leftover(self) -> str:
-        """Nothing."""
-        return ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Define:
-    """Defines the VM on the target; from then on the move only goes forward."""
+    """Defines the VM on the target with its records; from then on the move only goes forward."""
 
     hosts: Hosts
     spec: dict[str, Any]
@@ -210,27 +141,43 @@ class Define:
     title: str = "define the VM on the target"
 
     def do(self, job: Job) -> dict[str, Any]:
-        """Defines it unless it is there."""
+        """Defines it unless it is there, and gives it the records that it lacks.
+
+        A definition whose records libvirt refuses is taken away again before that is raised.
+        """
         uuid = self.spec["vm"]["uuid"]
         target = self.hosts.connection(self.spec["target"])
+        source = self.hosts.connection(self.spec["source"])
         if vms.state(target, uuid) is None:
             job.raise_if_cancelled()
-            source = self.hosts.connection(self.spec["source"])
             text = definition(vms.inactive_xml(source, uuid), rewrites_of(self.spec))
             vms.define(target, carried(target, text))
+        if any(self.spec["records"]):
+            try:
+                records.put(target, uuid, records.read(source, uuid))
+            except HostUnreachable:
+                raise
+            except TwinshipError:
+                found = vms.state(target, uuid)
+                if found is not None and not found[0].active:
+                    self.undo(job)
+                raise
         job.no_way_back()
         return {}
 
     def observe(self, job: Job) -> dict[str, Any] | None:
-        """Whether the target has the VM."""
-        found = vms.state(self.hosts.connection(self.spec["target"]), self.spec["vm"]["uuid"])
-        return {} if found is not None else None
+        """Whether the target has the VM, with all its records."""
+        uuid, target = self.spec["vm"]["uuid"], self.hosts.connection(self.spec["target"])
+        if vms.state(target, uuid) is None:
+            return None
+        return {} if list(records.counted(target, uuid)) == self.spec["records"] else None
 
     def undo(self, job: Job) -> None:
         """Takes the definition away again, if the source still has the VM."""
         uuid = self.spec["vm"]["uuid"]
         if vms.state(self.hosts.connection(self.spec["source"]), uuid) is not None:
-            vms.undefine(self.hosts.connection(self.spec["target"]), uuid)
+            target = self.hosts.connection(self.spec["target"])
+            vms.undefine(target, uuid, with_records=any(self.spec["records"]))
 
     def leftover(self) -> str:
         """A second definition."""
@@ -239,7 +186,10 @@ class Define:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UndefineSource:
-    """Removes the definition at the source, last; its disk files stay where they are."""
+    """Removes the definition at the source, last, with the records that the target has now.
+
+    Its disk files stay where they are.
+    """
 
     hosts: Hosts
     spec: dict[str, Any]
@@ -257,7 +207,8 @@ class UndefineSource:
                 f"VM {self.spec['vm']['name']} runs on {source.name} again", code="SOURCE_RUNS"
             )
         _refuse_if_target_lost(self.hosts, self.spec)
-        return {"undefined": vms.undefine(source, uuid)}
+        gone = vms.undefine(source, uuid, with_records=any(self.spec["records"]))
+        return {"undefined": gone}
 
     def observe(self, job: Job) -> dict[str, Any] | None:
         """Whether the source still has the VM."""
@@ -315,6 +266,15 @@ def _refuse_if_target_lost(hosts: Hosts, spec: dict[str, Any]) -> None:
         )
 
 
-def _allocated(hosts: Hosts, host: str, path: str) -> int:
-    found = volumes.find(hosts.connection(host), path)
-    return found.allocated_bytes if found is not None else 0
+def mirrored_volume(layer: dict[str, Any]) -> volumes.NewVolume:
+    """The volume that a running VM's disk is mirrored into: empty, thin, upon its base if any."""
+    return volumes.NewVolume(
+        pool=layer["pool"],
+        name=layer["file"],
+        format=layer["format"],
+        capacity_bytes=layer["virtual"],
+        compat=layer["compat"],
+        cluster_bytes=layer["cluster"],
+        backing_path=layer["backing"],
+        backing_format=layer["backing_format"],
+    )

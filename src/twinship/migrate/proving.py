@@ -64,8 +64,12 @@ class ProveShared:
 
 def shared_directories(spec: dict[str, Any]) -> list[str]:
     """The directories of the files that both hosts shall have."""
-    shared = [disk["path"] for disk in spec["disks"] if disk["way"] == "shared"]
-    return list(dict.fromkeys(posixpath.dirname(path) for path in shared if path.startswith("/")))
+    shared = [
+        disk["path"]
+        for disk in spec["disks"]
+        if disk["way"] == "shared" and disk["path"].startswith("/") and disk["kind"] == "file"
+    ]
+    return list(dict.fromkeys(posixpath.dirname(path) for path in shared))
 
 
 def _not_shared(directory: str, why: str) -> TwinshipError:

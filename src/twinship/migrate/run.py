@@ -1,23 +1,34 @@
-"""The effects of a move. Live: volumes, move, source definition. Offline: volumes, carry, check,
-define, source definition. The source's definition goes last; its files are never touched."""
+"""The effects of a move, after what is needed on the target before: bases compared, secrets.
+
+Live: what the disks stand on is carried, then volumes, move, source definition. Offline: volumes,
+carry, firmware variables, TPM, check, define, source definition. The source's definition goes last;
+its files are never touched.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from twinship.config import LINK_WAITS_S
+from twinship.domxml.secrets import SecretRef
 from twinship.hypervisor import volumes
+from twinship.migrate.carrying import Carry, CheckBases, Verify, VerifyMirrored, carried_files
 from twinship.migrate.observe import Sides, observe
-from twinship.migrate.phases import Carry, Define, MarkAway, Move, UndefineSource, Verify
+from twinship.migrate.phases import Define, MarkAway, Move, UndefineSource, mirrored_volume
 from twinship.migrate.proving import ProveShared
 from twinship.migrate.reconcile import reconcile_move
 from twinship.migrate.settle import Release
+from twinship.migrate.spec import SCHEMA, files_of, upgraded
+from twinship.migrate.steps import secret_name
 from twinship.migrate.turns import Turns
 from twinship.operations.job import Job
 from twinship.operations.verb import Decision, Phase, Verdict
 from twinship.transfer.nvram import CopyNvram
+from twinship.transfer.secrets import CopySecret
 from twinship.transfer.steps import CreateVolume, Hosts, Recheck, Replan
+from twinship.transfer.tpm import CopyTpm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,45 +39,75 @@ class MigrateVerb:
     replan: Replan
     stall_s: float
     turns: Turns = field(default_factory=Turns)
+    waits_s: Sequence[float] = LINK_WAITS_S
     kind: str = "migrate"
-    schema: int = 1
+    schema: int = SCHEMA
 
     def upgraded(self, spec: dict[str, Any]) -> dict[str, Any]:
-        """There is no older version."""
-        return spec
+        """Of version 1 nothing but disks and firmware variables went along."""
+        return upgraded(spec)
 
     def phases(self, spec: dict[str, Any]) -> Sequence[Phase]:
         """The phases for this spec."""
+        hosts = self.hosts
         phases: list[Phase] = [Recheck(spec=spec, replan=self.replan)]
         if spec["shared_files"]:
-            phases.append(ProveShared(hosts=self.hosts, spec=spec))
-        phases += [
-            _volume(self.hosts, spec, layer) for disk in spec["disks"] for layer in disk["layers"]
-        ]
-        if spec["mode"] == "offline":
-            phases.append(Carry(hosts=self.hosts, spec=spec, stall_s=self.stall_s))
-            if spec["nvram"]:
-                phases.append(
-                    CopyNvram(
-                        hosts=self.hosts,
-                        source_host=spec["source"],
-                        source_path=spec["nvram"],
-                        target_host=spec["target"],
-                        target_path=spec["nvram"],
-                    )
-                )
-            phases.append(Verify(hosts=self.hosts, spec=spec))
-            phases.append(Define(hosts=self.hosts, spec=spec))
-        else:
-            move = Move(hosts=self.hosts, spec=spec, stall_s=self.stall_s, turns=self.turns)
-            phases.append(move)
-            phases.append(Release(hosts=self.hosts, spec=spec))
-            phases.append(Verify(hosts=self.hosts, spec=spec))
+            phases.append(ProveShared(hosts=hosts, spec=spec))
+        if spec["bases"]:
+            phases.append(CheckBases(hosts=hosts, spec=spec))
+        phases += [_secret(hosts, spec, secret) for secret in spec["secrets"]]
+        phases += self._offline(spec) if spec["mode"] == "offline" else self._live(spec)
         if spec["persistent"] and (spec["stay_defined"] or spec["temporary"]):
-            phases.append(MarkAway(hosts=self.hosts, spec=spec))
+            phases.append(MarkAway(hosts=hosts, spec=spec))
         elif spec["persistent"]:
-            phases.append(UndefineSource(hosts=self.hosts, spec=spec))
+            phases.append(UndefineSource(hosts=hosts, spec=spec))
         return phases
+
+    def _offline(self, spec: dict[str, Any]) -> Iterator[Phase]:
+        hosts = self.hosts
+        yield from (_whole(hosts, spec, file) for file in carried_files(spec))
+        yield Carry(hosts=hosts, spec=spec, stall_s=self.stall_s, waits_s=self.waits_s)
+        if spec["nvram"]:
+            yield CopyNvram(
+                hosts=hosts,
+                source_host=spec["source"],
+                source_path=spec["nvram"],
+                target_host=spec["target"],
+                target_path=spec["nvram"],
+            )
+        if spec["tpm"]:
+            yield CopyTpm(
+                hosts=hosts,
+                source_host=spec["source"],
+                source_directory=spec["tpm"],
+                target_host=spec["target"],
+                target_directory=spec["tpm"],
+            )
+        yield Verify(hosts=hosts, spec=spec)
+        yield Define(hosts=hosts, spec=spec)
+
+    def _live(self, spec: dict[str, Any]) -> Iterator[Phase]:
+        hosts = self.hosts
+        if spec["along"]:
+            yield from (_whole(hosts, spec, file) for file in spec["along"])
+            title = "carry what the disks stand on"
+            yield Carry(
+                hosts=hosts, spec=spec, stall_s=self.stall_s, waits_s=self.waits_s, title=title
+            )
+            yield Verify(hosts=hosts, spec=spec, name="verify-carried")
+        for disk in spec["disks"]:
+            yield from (
+                _volume(hosts, spec, layer, mirrored_volume(layer)) for layer in disk["layers"]
+            )
+        yield Move(
+            hosts=hosts,
+            spec=spec,
+            stall_s=self.stall_s,
+            turns=self.turns,
+            waits_s=self.waits_s,
+        )
+        yield Release(hosts=hosts, spec=spec)
+        yield VerifyMirrored(hosts=hosts, spec=spec)
 
     def reconcile(self, job: Job) -> Verdict:
         """Looks at both sides and decides; a side that cannot be seen makes it wait."""
@@ -96,6 +137,7 @@ class MigrateVerb:
         spec, outcomes = job.spec, job.outcomes()
         moved = outcomes.get("move") or outcomes.get("carry") or {}
         copied = moved.get("disks", {})
+        before = outcomes.get("carry", {}).get("bytes_along", 0) if "move" in outcomes else 0
         return {
             "vm": spec["vm"]["name"],
             "source": spec["source"],
@@ -105,7 +147,7 @@ class MigrateVerb:
             "pause_s": moved.get("pause_s"),
             "pause_guest_s": moved.get("pause_guest_s"),
             "bytes_memory": moved.get("bytes_memory", 0),
-            "bytes_disk": moved.get("bytes_disk", 0),
+            "bytes_disk": moved.get("bytes_disk", 0) + before,
             "forecast": spec.get("forecast"),
             "rate": moved.get("rate"),
             "disks": [
@@ -117,31 +159,47 @@ class MigrateVerb:
                 }
                 for disk in spec["disks"]
             ],
-            "left_on_source": [layer["path"] for disk in spec["disks"] for layer in disk["layers"]],
+            "left_on_source": [file["path"] for file in files_of(spec)],
             "verified": outcomes.get("verify", {}),
         }
 
 
 def _method(spec: dict[str, Any], disk: dict[str, Any]) -> str:
-    if disk["way"] != "copy":
-        return str(disk["way"])
-    return "carrier" if spec["mode"] == "offline" else "mirror"
+    if disk["way"] == "shared":
+        return "shared"
+    if spec["mode"] == "offline":
+        return "carrier"
+    return "increment" if disk["way"] == "increment" else "mirror"
 
 
-def _volume(hosts: Hosts, spec: dict[str, Any], layer: dict[str, Any]) -> CreateVolume:
-    whole_file = spec["mode"] == "offline"
+def _secret(hosts: Hosts, spec: dict[str, Any], secret: dict[str, Any]) -> CopySecret:
+    ref = SecretRef(**secret)
+    return CopySecret(
+        hosts=hosts,
+        source_host=spec["source"],
+        target_host=spec["target"],
+        ref=ref,
+        name=f"secret:{secret_name(secret)}",
+        title=f"copy the secret of {ref.what}",
+    )
+
+
+def _whole(hosts: Hosts, spec: dict[str, Any], file: dict[str, Any]) -> CreateVolume:
+    """The volume of a file that is carried as it is, whatever is in it."""
+    new = volumes.NewVolume(
+        pool=file["pool"], name=file["file"], format="raw", capacity_bytes=file["length"]
+    )
+    return _volume(hosts, spec, file, new)
+
+
+def _volume(
+    hosts: Hosts, spec: dict[str, Any], file: dict[str, Any], new: volumes.NewVolume
+) -> CreateVolume:
     return CreateVolume(
         hosts=hosts,
         host=spec["target"],
-        path=layer["path"],
-        volume=volumes.NewVolume(
-            pool=layer["pool"],
-            name=layer["file"],
-            format="raw" if whole_file else layer["format"],
-            capacity_bytes=layer["length"] if whole_file else layer["virtual"],
-            compat="" if whole_file else layer["compat"],
-            cluster_bytes=0 if whole_file else layer["cluster"],
-        ),
-        name=f"volume:{layer['path']}",
-        title=f"create {layer['path']} on {spec['target']}",
+        path=file["path"],
+        volume=new,
+        name=f"volume:{file['path']}",
+        title=f"create {file['path']} on {spec['target']}",
     )

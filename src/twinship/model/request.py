@@ -70,11 +70,18 @@ class MigrateMode(StrEnum):
 
 
 class StorageWay(StrEnum):
-    """What happens to the disks of a VM that moves."""
+    """What happens to the disks of a VM that moves.
+
+    ``AUTO``: a disk both hosts see stays, any other goes along, one with backing files still upon
+    them. ``SHARED``: all are seen by both, which for a block device nobody but the caller knows.
+    ``COPY``: all go along, by a live move each as one file. ``INCREMENT``: as ``AUTO``, but a disk
+    that cannot stay upon its backing files blocks.
+    """
 
     AUTO = "auto"
     SHARED = "shared"
     COPY = "copy"
+    INCREMENT = "increment"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

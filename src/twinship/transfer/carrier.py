@@ -113,12 +113,13 @@ def carry_across(
     uri: str,
     rate: int,
     stall_s: float,
+    arrived: set[str] | None = None,
 ) -> None:
     """Carries files to volumes of the same length that are already on the target.
 
     When this returns, both carriers are gone and the target's files are flushed. Raises as
     :func:`copy_on_host`; a failure leaves at most the two carriers, which :func:`end_carriers`
-    removes.
+    removes. ``arrived`` gets the source paths of those that are over, also when the rest fails.
     """
 
     def attempt(pairs: tuple[Pair, ...]) -> None:
@@ -152,6 +153,8 @@ def carry_across(
 
     for batch in _batches(files):
         _directly_if_it_can(attempt, batch, most_slices=MOST_SLICES)
+        if arrived is not None:
+            arrived.update(file.source for file in batch)
 
 
 def patience(stall_s: float, rate: int) -> float:

@@ -164,4 +164,13 @@ def explained(error: TwinshipError, connection: Connection, path: str) -> Twinsh
     )
 
 
+def explained_on(error: TwinshipError, hosts: Hosts, host: str, path: str) -> TwinshipError:
+    """As :func:`explained`; the error as it is where the host does not answer any more."""
+    try:
+        connection = hosts.connection(host)
+    except TwinshipError:
+        return error
+    return explained(error, connection, path)
+
+
 NEARLY_FULL_BYTES = 16 * 1024 * 1024

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from twinship.migrate.checks import compute, convergence, cpu, devices, network, state, storage
+from twinship.migrate.checks import (
+    belongings,
+    compute,
+    convergence,
+    cpu,
+    devices,
+    network,
+    state,
+    storage,
+)
 from twinship.migrate.checks.case import MigrateCase
 from twinship.planning.checks import CheckTable
 
 TABLE: CheckTable[MigrateCase] = CheckTable()
-TABLE.join(
-    state.ROWS, compute.ROWS, cpu.ROWS, devices.ROWS, storage.ROWS, network.ROWS, convergence.ROWS
-)
+TABLE.join(state.ROWS, compute.ROWS, cpu.ROWS, devices.ROWS, storage.ROWS, belongings.ROWS)
+TABLE.join(network.ROWS, convergence.ROWS)
 
 __all__ = ["TABLE", "MigrateCase"]

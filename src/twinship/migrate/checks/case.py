@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 from twinship.domxml.read import Nic
 from twinship.domxml.refit import Refit
+from twinship.migrate.belongings import Belongings
+from twinship.migrate.disks import Route, Way
 from twinship.migrate.facts import MigrateFacts
 from twinship.model.plan import Cure
 from twinship.model.request import MigrateMode, MigrateRequest
 from twinship.model.vm import Disk
 
-
-class Way(StrEnum):
-    """What happens to one disk."""
-
-    COPY = "copy"
-    SHARED = "shared"
-    STAY = "stay"
+__all__ = ["MigrateCase", "Way"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MigrateCase:
-    """Facts, request, and what the plan has chosen: the mode, and the way of each disk."""
+    """Facts, request, and what the plan has chosen: mode, routes of the disks, what else goes."""
 
     facts: MigrateFacts
     request: MigrateRequest
     mode: MigrateMode
-    ways: tuple[tuple[Disk, Way], ...]
+    routes: tuple[Route, ...]
+    along: Belongings
 
     @property
     def live(self) -> bool:
@@ -36,9 +32,19 @@ class MigrateCase:
         return self.mode is not MigrateMode.OFFLINE
 
     @property
+    def ways(self) -> tuple[tuple[Disk, Way], ...]:
+        """Each disk and what happens to it."""
+        return tuple((route.disk, route.way) for route in self.routes)
+
+    @property
+    def moving(self) -> tuple[Route, ...]:
+        """The routes of the disks whose bytes move."""
+        return tuple(route for route in self.routes if route.moves)
+
+    @property
     def copied(self) -> tuple[Disk, ...]:
         """The disks whose bytes move."""
-        return tuple(disk for disk, way in self.ways if way is Way.COPY)
+        return tuple(route.disk for route in self.moving)
 
     @property
     def vm_object(self) -> str:

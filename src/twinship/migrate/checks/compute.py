@@ -222,12 +222,16 @@ def memory_fits(case: MigrateCase) -> Problem | None:
 
 @ROWS.row("TPM_STATE")
 def no_tpm_state_left(case: MigrateCase) -> Problem | None:
-    """The state of an emulated TPM is a file of the source; an offline move would lose it."""
-    if case.live or case.facts.summary.tpm != "emulator":
+    """The state of an emulated TPM is a directory of the source; an offline move carries it.
+
+    From where libvirt keeps it, that is. A live move sends it by QEMU, wherever it lies.
+    """
+    source = case.facts.storage.tpm_source
+    if case.live or not source or case.facts.summary.tpm != "emulator":
         return None
     return Problem(
-        "the VM has an emulated TPM, whose state an offline move cannot take along yet",
-        hint="start it and move it live: then the state goes along",
+        f"the state of the VM's TPM lies in {source}, from where an offline move does not take it",
+        hint="start it and move it live: then the state goes along; or copy it there",
         object=f"{case.vm_object}/tpm",
     )
 

@@ -112,37 +112,39 @@ def is_no_base(case: MigrateCase) -> Problem | None:
 
 @ROWS.row("VM_SNAPSHOTS")
 def no_snapshots(case: MigrateCase) -> Problem | None:
-    """libvirt refuses to move a VM that has snapshot records, shut off or running."""
+    """libvirt does not move a running VM that has snapshot records; an offline move keeps them."""
     count = case.facts.vm.snapshots
-    if not count:
+    if not count or not case.live:
         return None
     return Problem(
-        f"the VM has {count} snapshots, with which libvirt does not move a VM",
-        hint="remove the records: virsh snapshot-delete --metadata (what is in the disks stays)",
+        f"the VM has {count} snapshots, with which libvirt does not move a running VM",
+        hint="shut it down and move it offline: they go along; or remove the records "
+        "(virsh snapshot-delete --metadata; what is in the disks stays)",
         object=case.vm_object,
     )
 
 
 @ROWS.row("VM_CHECKPOINTS")
 def no_checkpoints(case: MigrateCase) -> Problem | None:
-    """libvirt refuses to move a VM that has checkpoints."""
+    """libvirt does not move a running VM that has checkpoints; an offline move keeps them."""
     count = case.facts.vm.checkpoints
-    if not count:
+    if not count or not case.live:
         return None
     return Problem(
-        f"the VM has {count} checkpoints, with which libvirt does not move a VM",
-        hint="remove them: virsh checkpoint-delete --metadata",
+        f"the VM has {count} checkpoints, with which libvirt does not move a running VM",
+        hint="shut it down and move it offline: they go along; or remove them "
+        "(virsh checkpoint-delete --metadata; the next backup is a full one)",
         object=case.vm_object,
     )
 
 
 @ROWS.row("VM_MANAGED_SAVE")
 def no_saved_memory(case: MigrateCase) -> Problem | None:
-    """A saved memory image is a file on the source that an offline move leaves behind."""
+    """A saved memory image belongs to the source's QEMU and paths; it cannot go along."""
     if case.live or not case.facts.vm.managed_save:
         return None
     return Problem(
-        "the VM has a saved memory image, which would be lost",
+        "the VM has a saved memory image, which cannot go along and would be lost",
         hint="start it and shut it down, or drop the image: virsh managedsave-remove",
         object=case.vm_object,
     )

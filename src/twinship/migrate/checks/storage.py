@@ -5,14 +5,18 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterator
 
-from twinship.migrate.checks.case import MigrateCase, Way
+from twinship.migrate.checks.case import MigrateCase
+from twinship.migrate.disks import Way, directories
 from twinship.model.plan import Severity
 from twinship.model.request import StorageWay
+from twinship.model.vm import Disk
 from twinship.planning.checks import CheckTable, Problem
 
 ROWS: CheckTable[MigrateCase] = CheckTable()
 GIB = 1024**3
+MIB = 1024**2
 _SAFE_CACHE = ("none", "directsync")
+_DEVICES = ("block", "volume", "dir", "nvme", "vhostuser")
 
 
 @ROWS.row("DISK_UNREADABLE")
@@ -43,21 +47,19 @@ def shared_as_asked(case: MigrateCase) -> Iterator[Problem]:
     """``--storage shared`` wants every disk on the target already, as the very same file."""
     if case.request.storage is not StorageWay.SHARED:
         return
-    for disk, way in case.ways:
-        if way is Way.COPY:
-            yield Problem(
-                f"disk {disk.target} ({disk.path}) is not the same file "
-                f"on {case.facts.target.name}",
-                hint="leave out --storage, then it is copied",
-                object=f"{case.vm_object}/disk/{disk.target}",
-            )
+    for disk in case.copied:
+        yield Problem(
+            f"disk {disk.target} ({disk.path}) is not the same file on {case.facts.target.name}",
+            hint="leave out --storage, then it is copied",
+            object=f"{case.vm_object}/disk/{disk.target}",
+        )
 
 
 @ROWS.row("STORAGE_UNSAFE_CACHE")
 def shared_cache_is_safe(case: MigrateCase) -> Iterator[Problem]:
     """On a shared file two hosts' page caches could disagree: cache none or directsync is safe."""
     for disk, way in case.ways:
-        if case.live and way is Way.SHARED and disk.source_type == "file":
+        if case.live and way is Way.SHARED and disk.source_type in ("file", "block"):
             if disk.cache in _SAFE_CACHE or disk.readonly:
                 continue
             yield Problem(
@@ -86,14 +88,49 @@ def libvirt_is_overruled(case: MigrateCase) -> Iterator[Problem]:
 
 @ROWS.row("DISK_NOT_MOVABLE")
 def disks_can_move(case: MigrateCase) -> Iterator[Problem]:
-    """Local block devices and volumes by name cannot be copied yet; network disks need not be."""
+    """Files are carried; a block device of the source is not copied, whatever the target has.
+
+    What no pool shows as a file cannot be reached over a connection either.
+    """
     for disk, way in case.ways:
-        if way is Way.STAY and disk.source_type in ("block", "volume", "dir", "nvme", "vhostuser"):
-            yield Problem(
-                f"disk {disk.target} is a {disk.source_type} device of the source",
-                hint="only files and network disks can be moved by this version",
-                object=f"{case.vm_object}/disk/{disk.target}",
-            )
+        if way is not Way.STAY or disk.source_type not in _DEVICES:
+            continue
+        if disk.source_type == "block" and case.facts.storage.devices.get(disk.path):
+            continue  # STORAGE_UNPROVED speaks of it
+        hint = "put it on storage that both hosts see, or copy it into a file: qemu-img convert"
+        if disk.source_type == "volume":
+            hint = "start its storage pool, or name the file itself in the definition"
+        yield Problem(
+            f"disk {disk.target} is {_spoken(disk)} of {case.facts.source.name}: it is not copied"
+            + (
+                f"; {case.facts.target.name} shows no {disk.path}"
+                if disk.source_type == "block"
+                else ""
+            ),
+            hint=hint,
+            object=f"{case.vm_object}/disk/{disk.target}",
+        )
+
+
+@ROWS.row("STORAGE_UNPROVED")
+def devices_are_one(case: MigrateCase) -> Iterator[Problem]:
+    """Whether a block device of that path is the same on both hosts, no connection can tell.
+
+    Two hosts may well have a /dev/sdb each. ``--storage shared`` says that it is one.
+    """
+    for disk, way in case.ways:
+        if disk.source_type != "block" or not case.facts.storage.devices.get(disk.path):
+            continue
+        insisted = way is Way.SHARED
+        yield Problem(
+            f"disk {disk.target}: {case.facts.target.name} has a {disk.path} as well; whether it "
+            "is the same device cannot be seen from here",
+            hint=""
+            if insisted
+            else "if it is (compare lsblk -o NAME,WWN,SERIAL on both): --storage shared",
+            object=f"{case.vm_object}/disk/{disk.target}",
+            severity=Severity.UNKNOWN if insisted else None,
+        )
 
 
 @ROWS.row("DISK_FORMAT")
@@ -108,13 +145,17 @@ def formats_are_known(case: MigrateCase) -> Iterator[Problem]:
 
 
 @ROWS.row("DISK_ENCRYPTED")
-def disks_are_in_clear(case: MigrateCase) -> Iterator[Problem]:
-    """An encrypted disk needs its secret on the target, which is not moved yet."""
-    for disk in case.copied:
+def encrypted_disks_move_whole(case: MigrateCase) -> Iterator[Problem]:
+    """A live copy is of what the guest sees: it would have to be encrypted anew on the target.
+
+    An offline move takes the encrypted file as it is.
+    """
+    for disk in case.copied if case.live else ():
         header = disk.top.header if disk.top else None
         if disk.encrypted or (header is not None and header.encrypted):
             yield Problem(
-                f"disk {disk.target} is encrypted; its secret cannot be moved yet",
+                f"disk {disk.target} is encrypted, and a running VM's copy would not be",
+                hint="shut the VM down and move it offline: then the file goes as it is",
                 object=f"{case.vm_object}/disk/{disk.target}",
             )
 
@@ -142,30 +183,69 @@ def nothing_in_the_header_is_lost(case: MigrateCase) -> Iterator[Problem]:
 @ROWS.row("DISK_CHAIN_FLATTENED", Severity.INFO)
 def live_copies_are_flat(case: MigrateCase) -> Iterator[Problem]:
     """A live copy of a disk with backing files becomes one file on the target."""
-    for disk in case.copied:
-        if case.live and len(disk.chain) > 1:
+    for route in case.moving:
+        below = len(route.disk.chain) - 1
+        if case.live and route.way is Way.COPY and below > 0:
+            files = "its backing file" if below == 1 else f"its {below} backing files"
             yield Problem(
-                f"disk {disk.target} and its {len(disk.chain) - 1} backing files become one file",
-                object=f"{case.vm_object}/disk/{disk.target}",
+                f"disk {route.disk.target} and {files} become one file"
+                + (f": {route.why}" if route.why else ""),
+                object=f"{case.vm_object}/disk/{route.disk.target}",
             )
+
+
+@ROWS.row("DISK_INCREMENT", Severity.INFO)
+def increments_stand_on_something(case: MigrateCase) -> Iterator[Problem]:
+    """A disk whose backing files the target has, or gets, moves without what is in them."""
+    for route in case.moving:
+        if route.way is not Way.INCREMENT or route.in_the_way:
+            continue
+        own = sum(layer.allocated_bytes for layer in route.layers)
+        before = sum(layer.allocated_bytes for layer in route.before)
+        first = f", after {before / MIB:.1f} MiB that it stands on" if before else ""
+        yield Problem(
+            f"disk {route.disk.target} moves as an increment of {own / MIB:.1f} MiB{first}"
+            + (f": {route.why}" if route.why else ""),
+            object=f"{case.vm_object}/disk/{route.disk.target}",
+        )
 
 
 @ROWS.row("DISK_EXISTS")
 def targets_are_free(case: MigrateCase) -> Iterator[Problem]:
-    """libvirt would silently write over a file that is there; we never do."""
-    for disk in case.copied:
-        for layer in disk.chain[:1] if case.live else disk.chain:
-            if case.facts.files.get(layer.path) and case.facts.files[layer.path].exists:
-                yield Problem(
-                    f"{layer.path} is already there on {case.facts.target.name}",
-                    hint="if nobody needs it, delete it there: virsh vol-delete " + layer.path,
-                    object=f"{case.vm_object}/disk/{disk.target}",
-                )
+    """libvirt would silently write over a file that is there; we never do.
+
+    A backing file is an exception: one that is the same stays, and the disk stands on it.
+    """
+    target = case.facts.target.name
+    for route in case.moving:
+        for layer in (*route.layers, *route.before):
+            there = case.facts.files.get(layer.path)
+            if there is None or not there.exists:
+                continue
+            base = case.facts.storage.bases.get(layer.path)
+            message = f"{layer.path} is already there on {target}"
+            hint = "if nobody needs it, delete it there: virsh vol-delete " + layer.path
+            if base is not None and case.request.storage is not StorageWay.COPY:
+                message += f", and it is not known to be this disk's backing file: {base.why}"
+                if base.alike:
+                    hint = "--verify compares all of it before"
+            yield Problem(message, hint=hint, object=f"{case.vm_object}/disk/{route.disk.target}")
+    for what, layer in case.along.files:
+        there = case.facts.files.get(layer.path)
+        if what == "file of a snapshot" and there is not None and there.exists:
+            yield Problem(
+                f"{layer.path}, a {what}, is already there on {target}",
+                hint="if nobody needs it, delete it there: virsh vol-delete " + layer.path,
+                object=case.vm_object,
+            )
 
 
 @ROWS.row("STORAGE_POOL_MISSING")
 def pools_are_there(case: MigrateCase) -> Iterator[Problem]:
-    """The target needs an active pool over the directory a disk will lie in."""
+    """The target needs an active pool over the directory a disk will lie in.
+
+    A disk that its definition names by pool and volume needs the pool of that name.
+    """
     for directory in sorted(_needed(case)):
         pool = case.facts.target.pool_at(directory)
         if pool is None:
@@ -180,6 +260,18 @@ def pools_are_there(case: MigrateCase) -> Iterator[Problem]:
                 f"storage pool {pool.name!r} on {case.facts.target.name} is not active",
                 hint=f"there: virsh pool-start {pool.name}",
                 object=f"pool/{pool.name}",
+            )
+    for disk in case.facts.vm.disks:
+        if not disk.named or disk.source_type != "file":
+            continue
+        directory = posixpath.dirname(disk.path)
+        pool = case.facts.target.pool_at(directory)
+        if pool is not None and pool.name != disk.named:
+            yield Problem(
+                f"disk {disk.target} is named by its pool {disk.named!r}; on "
+                f"{case.facts.target.name} that pool is {pool.name!r}",
+                hint=f"name the file in its <source> instead (virsh edit): file={disk.path!r}",
+                object=f"{case.vm_object}/disk/{disk.target}",
             )
 
 
@@ -197,34 +289,24 @@ def copies_fit(case: MigrateCase) -> Iterator[Problem]:
             )
 
 
-@ROWS.row("MEDIUM_MISSING")
-def media_are_there(case: MigrateCase) -> Iterator[Problem]:
-    """A CD-ROM's file is not copied; QEMU does not start on the target without it."""
-    for disk, _ in case.ways:
-        if disk.readonly and disk.path in case.facts.media and not case.facts.media[disk.path]:
-            yield Problem(
-                f"{disk.path} ({disk.device} {disk.target}) is not seen "
-                f"on {case.facts.target.name}",
-                hint="eject it (virsh change-media --eject) or copy it there",
-                object=f"{case.vm_object}/disk/{disk.target}",
-                severity=None if case.live else Severity.WARN,
-            )
-
-
 def _needed(case: MigrateCase) -> dict[str, int]:
     """Bytes to be written, by directory."""
-    needed: dict[str, int] = {}
-    counted: set[str] = set()
-    for disk in case.copied:
-        if case.live and disk.top is not None:
-            directory = posixpath.dirname(disk.top.path)
-            size = sum(layer.allocated_bytes for layer in disk.chain)
-            needed[directory] = needed.get(directory, 0) + size
-            continue
-        for layer in disk.chain:
-            if layer.path in counted:
-                continue
-            counted.add(layer.path)
+    if not case.live:
+        layers = [layer for route in case.moving for layer in route.layers]
+        return directories((*layers, *(layer for _, layer in case.along.files)))
+    needed = directories(layer for _, layer in case.along.files)
+    for route in case.moving:
+        flattened = route.way is Way.COPY
+        size = sum(part.allocated_bytes for part in route.disk.chain[: None if flattened else 1])
+        for layer in route.layers:
             directory = posixpath.dirname(layer.path)
-            needed[directory] = needed.get(directory, 0) + layer.allocated_bytes
+            needed[directory] = needed.get(directory, 0) + size
     return needed
+
+
+def _spoken(disk: Disk) -> str:
+    words = {
+        "block": f"the block device {disk.path}",
+        "volume": f"the volume {disk.path}, which no active pool shows,",
+    }
+    return words.get(disk.source_type, f"a {disk.source_type} device")

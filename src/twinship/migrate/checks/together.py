@@ -37,7 +37,7 @@ class Together:
 def nothing_twice(case: Together) -> Iterator[Problem]:
     """Two VMs that move to one host must not bring the same name, nor a file at the same path.
 
-    Two shut-off linked clones bring the base they share: one of them has to be made independent.
+    Two linked clones bring the base they share: one goes first, and the others then land on it.
     """
     brought: dict[str, str] = {}
     for plan in case.plans:
@@ -54,8 +54,8 @@ def nothing_twice(case: Together) -> Iterator[Problem]:
                 f"{first} and {label} both bring {thing} to {plan.spec['target']}",
                 hint="rename one of them: virsh domrename"
                 if kind == "name"
-                else f"if it is a base they share: twinship vm flatten {label}; else move them "
-                "to different hosts",
+                else f"if it is a base they share: move {first} first, the others then land on it; "
+                f"or twinship vm flatten {label}; else move them to different hosts",
                 object=f"vm/{plan.spec['vm']['name']}",
             )
 
