@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from tests.host.guests import content, guest_disk, text_of
-from tests.host.world import IMAGES, MIB, Disk, World
+from tests.host.world import IMAGES, MIB, NVRAM, Disk, World
 from twinship.model.operation import OperationState
+from twinship_lab import LabHost
 from twinship_lab.guests import GuestSpec, create_guest
 
 Step = tuple[str, str]
@@ -55,6 +56,7 @@ class Story:
     running: bool
     shared: bool = False
     guest: bool = False
+    rich: bool = False
 
     @property
     def request(self) -> dict[str, Any]:
@@ -76,9 +78,24 @@ class Story:
             with tempfile.TemporaryDirectory() as work:
                 path = guest_disk(self.world.one, "web.qcow2", Path(work))
             self.world.make_vm(self.world.one, "web", disks_at=((path, "qcow2"),))
+        elif self.rich:
+            self._set_up_rich()
         else:
             disk_file = Disk(file="web.qcow2", data_bytes=4 * MIB)
             self.world.make_vm(self.world.one, "web", disk_file, start=self.running)
+
+    def _set_up_rich(self) -> None:
+        """A chain, firmware variables, and a snapshot that made the top of the chain."""
+        world = self.world
+        for host in (world.one, world.two):
+            host.outside(NVRAM).mkdir(parents=True, exist_ok=True)
+        (world.one.outside(NVRAM) / "web_VARS.fd").write_bytes(b"variables" * 1000)
+        world.make_disk(world.one, Disk(file="base.qcow2"))
+        over = Disk(file="web.qcow2", base=f"{IMAGES}/base.qcow2", data_bytes=MIB)
+        world.make_vm(world.one, "web", over, variables=f"{NVRAM}/web_VARS.fd")
+        disk = f"vda,file={IMAGES}/web.over"
+        snapshot = ["virsh", "-q", "snapshot-create-as", "web", "before", "--disk-only"]
+        world.one.run([*snapshot, "--diskspec", disk])
 
     def check(self, before: str, *, died: bool = False) -> str:
         """Which way it went; fails unless exactly one copy is there, whole, and nothing else.
@@ -90,6 +107,8 @@ class Story:
         if died and "shut off" in (one | two).values():
             state = "shut off"
         files = set() if self.shared else {"web.qcow2"}
+        if self.rich:
+            files |= {"base.qcow2", "web.over"}
         if self.verb == "seal":
             return self._check_seal(before)
         if self.verb == "template":
@@ -102,10 +121,26 @@ class Story:
             assert self.world.files(self.world.two) == set()
         else:
             assert self.world.files(self.world.two) == files
-            self._same_content("web.qcow2", "web.qcow2") if files else None
+            if self.rich:
+                assert self.world.sha(self.world.two, "web.qcow2") == before
+            elif files:
+                self._same_content("web.qcow2", "web.qcow2")
+        if self.rich:
+            self._check_rich(self.world.one if one else self.world.two)
         if not self.running:
             assert self.world.sha(self.world.one, "web.qcow2") == before
         return "undone" if one else "done"
+
+    def _check_rich(self, home: LabHost) -> None:
+        """What it had besides its disk is where it is, and nowhere else but left behind."""
+        listed = home.run(["virsh", "snapshot-list", "web", "--name"]).stdout.decode().split()
+        assert listed == ["before"]
+        for file in ("base.qcow2", "web.over"):
+            assert self.world.sha(home, file) == self.world.sha(self.world.one, file)
+        variables = [host.outside(NVRAM) / "web_VARS.fd" for host in (self.world.one, home)]
+        assert variables[0].read_bytes() == variables[1].read_bytes()
+        if home is self.world.one:
+            assert not (self.world.two.outside(NVRAM) / "web_VARS.fd").exists()
 
     def _check_clone(self, one: dict[str, str], before: str) -> str:
         assert self.world.sha(self.world.one, "web.qcow2") == before
@@ -276,6 +311,7 @@ STORIES: dict[str, dict[str, Any]] = {
     "seal": {"verb": "seal", "running": False, "guest": True},
     "template": {"verb": "template", "running": False, "guest": True},
     "offline move": {"verb": "migrate", "running": False},
+    "offline move with belongings": {"verb": "migrate", "running": False, "rich": True},
     "live move with disks": {"verb": "migrate", "running": True},
     "live move": {"verb": "migrate", "running": True, "shared": True},
 }

@@ -14,7 +14,7 @@ from tests.host.world import World
 
 pytestmark = pytest.mark.host
 
-SLOW = {"live move", "offline move", "template"}
+SLOW = {"live move", "offline move", "offline move with belongings", "template"}
 
 
 @pytest.fixture

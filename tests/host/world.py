@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from twinship.model.operation import Event, Operation, OperationState
 from twinship_lab import DaemonAction, DaemonState, Lab, LabHost, Link
 
 IMAGES = "/var/lib/libvirt/images"
+NVRAM = "/var/lib/libvirt/qemu/nvram"
+SWTPM = "/var/lib/libvirt/swtpm"
 ACTOR = Path(__file__).with_name("actor.py")
 MIB = 2**20
 
@@ -43,7 +46,12 @@ class World:
         self.one, self.two = lab.host("lab1"), lab.host("lab2")
         self.state = state
         self.config = Config(
-            state=state, connect_timeout_s=5, list_timeout_s=5, stall_s=6, settle_patience_s=20
+            state=state,
+            connect_timeout_s=5,
+            list_timeout_s=5,
+            stall_s=6,
+            settle_patience_s=20,
+            link_waits_s=(0.5, 1.0, 2.0),
         )
         with self.controller() as controller:
             for host in (self.one, self.two):
@@ -125,10 +133,12 @@ class World:
         machine: str = "pc",
         uefi: bool = False,
         elements: str = "",
+        variables: str = "",
     ) -> str:
         """Defines a VM without an operating system over new disks; returns its UUID.
 
-        ``disks_at``: paths that are there already, each with its format.
+        ``disks_at``: paths that are there already, each with its format. ``variables``: where
+        those of a UEFI lie, which the VM then has.
         """
         for disk in disks:
             if not disk.base:
@@ -146,13 +156,20 @@ class World:
             for number, (path, form) in enumerate(shown)
         )
         firmware = " firmware='efi'" if uefi else ""
-        acpi = "<features><acpi/></features>" if uefi else ""
+        acpi = "<features><acpi/></features>" if uefi or variables else ""
         memory = 128 if uefi else 32
         usb = "" if "type='usb'" in extra else "<controller type='usb' model='none'/>"
+        system = ""
+        if variables:
+            machine = "q35"
+            system = (
+                "<loader readonly='yes' type='pflash'>/usr/share/OVMF/OVMF_CODE_4M.fd</loader>"
+                f"<nvram>{variables}</nvram>"
+            )
         xml = (
             f"<domain type='qemu'><name>{escape(name)}</name><memory unit='MiB'>{memory}</memory>"
-            f"<vcpu>1</vcpu><os{firmware}><type arch='x86_64' machine='{machine}'>hvm</type></os>"
-            f"{acpi}{elements}<devices>{usb}{drives}{extra}"
+            f"<vcpu>1</vcpu><os{firmware}><type arch='x86_64' machine='{machine}'>hvm</type>"
+            f"{system}</os>{acpi}{elements}<devices>{usb}{drives}{extra}"
             "<memballoon model='none'/></devices></domain>"
         )
         host.run(["virsh", "-q", "define", "/dev/stdin"], input=xml.encode())
@@ -183,6 +200,11 @@ class World:
         """The storage pools of a host."""
         out = host.run(["virsh", "pool-list", "--all", "--name"]).stdout.decode()
         return {name.strip() for name in out.splitlines() if name.strip()}
+
+    def secrets(self, host: LabHost) -> set[str]:
+        """The UUIDs of a host's secrets."""
+        lines = host.run(["virsh", "-q", "secret-list"]).stdout.decode().splitlines()
+        return {line.split()[0] for line in lines if line.strip()}
 
     def operations(self) -> tuple[Operation, ...]:
         """All operations, the newest first."""
@@ -225,6 +247,7 @@ class World:
                 if state != "shut off":
                     host.run(["virsh", "-q", "destroy", "--domain", name], check=False)
                 undefine = ["virsh", "-q", "undefine", "--nvram", "--tpm", "--snapshots-metadata"]
+                undefine += ["--checkpoints-metadata"]
                 host.run([*undefine, "--domain", name], check=False)
 
     def clean(self) -> None:
@@ -236,6 +259,12 @@ class World:
                 host.run(["virsh", "-q", "pool-undefine", pool], check=False)
             for path in host.images.iterdir():
                 path.unlink()
+            for secret in self.secrets(host):
+                host.run(["virsh", "-q", "secret-undefine", secret])
+            for path in host.outside(NVRAM).glob("*"):
+                path.unlink()
+            for path in host.outside(SWTPM).glob("*"):
+                shutil.rmtree(path)
             host.run(["virsh", "-q", "pool-refresh", "default"])
 
 
