@@ -147,6 +147,14 @@ class VmBuilder:
         )
         return self._with_part(_DiskPart(target=target, xml=xml, chain=()))
 
+    def with_floppy(self, path: str, target: str = "fda") -> VmBuilder:
+        source = f"<source file={quoteattr(path)}/>" if path else ""
+        xml = (
+            f"<disk type='file' device='floppy'><driver name='qemu' type='raw'/>{source}"
+            f"<target dev='{target}' bus='fdc'/></disk>"
+        )
+        return self._with_part(_DiskPart(target=target, xml=xml, chain=()))
+
     def with_block_disk(
         self,
         path: str = "/dev/vg/web",

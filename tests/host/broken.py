@@ -389,7 +389,7 @@ BROKEN: dict[str, Broken] = {
         made=source_entropy,
     ),
     "a floppy that can be written": Broken(
-        code="MEDIUM_MISSING",
+        code="FLOPPY_WRITABLE",
         extra="<disk type='file' device='floppy'><driver name='qemu' type='raw'/>"
         f"<source file='{IMAGES}/floppy.img'/><target dev='fda' bus='fdc'/></disk>",
         made=source_floppy,

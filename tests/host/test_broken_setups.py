@@ -67,8 +67,8 @@ def test_what_would_fail_is_said_before_and_nothing_is_lost(
                 assert said[broken.code] in (Severity.BLOCK, Severity.UNKNOWN)
             failed = fails(world, plan, mode)
         assert failed, "libvirt has no trouble with it: the check is too strict"
-        if mode != OFF:
-            state = "paused" if mode == PAUSED else "running"
+        if mode != OFF or broken.code in ("NAME_TAKEN", "DISK_EXISTS"):
+            state = {LIVE: "running", PAUSED: "paused", OFF: "shut off"}[mode]
             assert world.vms(world.one) == {"web": state}
             assert world.files(world.one) == files
             assert world.vms(world.two) == there

@@ -529,6 +529,15 @@ CASES: dict[str, tuple[Speaks, ...]] = {
             silent_changes={"files": shared_files(LIVE)},
         ),
     ),
+    "FLOPPY_WRITABLE": (
+        Speaks(
+            BLOCK,
+            "/a/floppy.img (fda)",
+            vm=LIVE.with_floppy("/a/floppy.img"),
+            silent_vm=LIVE.with_floppy(""),
+        ),
+        Speaks(WARN, "does not go along", vm=OFF.with_floppy("/a/floppy.img")),
+    ),
     "VM_BLOCK_JOB": (
         Speaks(
             BLOCK,

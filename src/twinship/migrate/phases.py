@@ -15,7 +15,7 @@ from twinship.migrate.plan import definition, marked_away, rewrites_of
 from twinship.migrate.reconcile import Side, reconcile_move
 from twinship.migrate.settle import act
 from twinship.migrate.turns import Turns, let_go
-from twinship.model.errors import HostUnreachable, TwinshipError
+from twinship.model.errors import Conflict, HostUnreachable, TwinshipError
 from twinship.operations.job import Job
 from twinship.operations.verb import Decision
 from twinship.transfer.broken_link import until_it_holds
@@ -141,17 +141,25 @@ class Define:
     title: str = "define the VM on the target"
 
     def do(self, job: Job) -> dict[str, Any]:
-        """Defines it unless it is there, and gives it the records that it lacks.
+        """Defines it unless it did, and gives it the records that it lacks.
 
         A definition whose records libvirt refuses is taken away again before that is raised.
+        Raises :class:`Conflict` (``VM_EXISTS``) for one that somebody else has put there.
         """
         uuid = self.spec["vm"]["uuid"]
         target = self.hosts.connection(self.spec["target"])
         source = self.hosts.connection(self.spec["source"])
         if vms.state(target, uuid) is None:
             job.raise_if_cancelled()
+            job.note(self.name, {"was_absent": True})
             text = definition(vms.inactive_xml(source, uuid), rewrites_of(self.spec))
             vms.define(target, carried(target, text))
+        elif not defined_by_us(job):
+            raise Conflict(
+                f"{target.name} has a definition of {self.spec['vm']['name']} already",
+                code="VM_EXISTS",
+                hint="twinship doctor says which of the two is true",
+            )
         if any(self.spec["records"]):
             try:
                 records.put(target, uuid, records.read(source, uuid))
@@ -166,15 +174,17 @@ class Define:
         return {}
 
     def observe(self, job: Job) -> dict[str, Any] | None:
-        """Whether the target has the VM, with all its records."""
+        """Whether the target has the VM from us, with all its records."""
         uuid, target = self.spec["vm"]["uuid"], self.hosts.connection(self.spec["target"])
-        if vms.state(target, uuid) is None:
+        if not defined_by_us(job) or vms.state(target, uuid) is None:
             return None
         return {} if list(records.counted(target, uuid)) == self.spec["records"] else None
 
     def undo(self, job: Job) -> None:
-        """Takes the definition away again, if the source still has the VM."""
+        """Takes our definition away again, if the source still has the VM."""
         uuid = self.spec["vm"]["uuid"]
+        if not defined_by_us(job):
+            return
         if vms.state(self.hosts.connection(self.spec["source"]), uuid) is not None:
             target = self.hosts.connection(self.spec["target"])
             vms.undefine(target, uuid, with_records=any(self.spec["records"]))
@@ -254,6 +264,11 @@ class MarkAway:
     def leftover(self) -> str:
         """The note."""
         return f"a note in the definition of {self.spec['vm']['name']} on {self.spec['source']}"
+
+
+def defined_by_us(job: Job) -> bool:
+    """Whether the target had no definition of the VM before this move gave it one."""
+    return bool(job.notes("define").get("was_absent"))
 
 
 def _refuse_if_target_lost(hosts: Hosts, spec: dict[str, Any]) -> None:

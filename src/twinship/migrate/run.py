@@ -8,7 +8,7 @@ its files are never touched.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from twinship.config import LINK_WAITS_S
@@ -16,9 +16,16 @@ from twinship.domxml.secrets import SecretRef
 from twinship.hypervisor import volumes
 from twinship.migrate.carrying import Carry, CheckBases, Verify, VerifyMirrored, carried_files
 from twinship.migrate.observe import Sides, observe
-from twinship.migrate.phases import Define, MarkAway, Move, UndefineSource, mirrored_volume
+from twinship.migrate.phases import (
+    Define,
+    MarkAway,
+    Move,
+    UndefineSource,
+    defined_by_us,
+    mirrored_volume,
+)
 from twinship.migrate.proving import ProveShared
-from twinship.migrate.reconcile import reconcile_move
+from twinship.migrate.reconcile import Side, reconcile_move
 from twinship.migrate.settle import Release
 from twinship.migrate.spec import SCHEMA, files_of, upgraded
 from twinship.migrate.steps import secret_name
@@ -113,6 +120,8 @@ class MigrateVerb:
         """Looks at both sides and decides; a side that cannot be seen makes it wait."""
         spec = job.spec
         sides: Sides = observe(self.hosts, spec)
+        if spec["mode"] == "offline" and sides.target is Side.OFF and not defined_by_us(job):
+            sides = replace(sides, target=Side.ABSENT)  # somebody else's, and of no meaning here
         outcomes = job.outcomes()
         verdict = reconcile_move(
             sides.source,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from twinship.domxml.refit import Refit
 from twinship.migrate.belongings import carried_medium, snapshot_file_goes
 from twinship.migrate.checks.case import MigrateCase
 from twinship.migrate.facts import SecretFacts, SecretThere
-from twinship.model.plan import Severity
+from twinship.model.plan import Cure, Severity
 from twinship.planning.checks import CheckTable, Problem
 
 ROWS: CheckTable[MigrateCase] = CheckTable()
@@ -30,6 +31,24 @@ def media_are_there(case: MigrateCase) -> Iterator[Problem]:
             "storage pool on both hosts: then it goes along",
             object=f"{case.vm_object}/disk/{disk.target}",
             severity=None if case.live else Severity.WARN,
+            cure=Cure(f"{disk.target} is empty there", Refit.EJECT.value, disk.target, ""),
+        )
+
+
+@ROWS.row("FLOPPY_WRITABLE")
+def floppies_are_read_only(case: MigrateCase) -> Iterator[Problem]:
+    """A floppy that the guest can write is a disk to libvirt, which is not copied."""
+    for disk in case.facts.vm.disks:
+        if disk.device != "floppy" or disk.readonly or disk.empty:
+            continue
+        cure = Cure(f"{disk.target} is empty there", Refit.EJECT.value, disk.target, "")
+        yield Problem(
+            f"the floppy {disk.path} ({disk.target}) does not go along",
+            hint=f"eject it first: virsh change-media {case.facts.vm.vm.name} {disk.target} "
+            "--eject",
+            object=f"{case.vm_object}/disk/{disk.target}",
+            severity=None if case.live else Severity.WARN,
+            cure=None if case.live else cure,
         )
 
 
