@@ -10,7 +10,7 @@ import tty
 
 import click
 
-from twinship.hypervisor import vms
+from twinship.hypervisor import console
 from twinship.hypervisor.connection import Connection
 from twinship.model.errors import UsageError
 from twinship.model.vm import Vm
@@ -23,7 +23,7 @@ def attach(connection: Connection, vm: Vm) -> None:
     """Joins terminal and console until Ctrl-], the end of input, or the VM's end."""
     if not vm.state.active:
         raise UsageError(f"{vm.label} is not running", hint=f"twinship vm start {vm.label}")
-    stream = vms.console(connection, vm.uuid)
+    stream = console.open_console(connection, vm.uuid)
     click.echo(f"connected to {vm.label}; Ctrl-] leaves", err=True)
     terminal = sys.stdin.fileno() if sys.stdin.isatty() else None
     saved = termios.tcgetattr(terminal) if terminal is not None else None
@@ -36,15 +36,15 @@ def attach(connection: Connection, vm: Vm) -> None:
             typed = os.read(sys.stdin.fileno(), 1024)
             if not typed or ESCAPE in typed:
                 break
-            vms.console_write(stream, typed)
+            console.write(stream, typed)
     finally:
         if terminal is not None and saved is not None:
             termios.tcsetattr(terminal, termios.TCSADRAIN, saved)
-        vms.console_close(stream)
+        console.close(stream)
         reader.join(1.0)
         click.echo("", err=True)
 
 
 def _show(stream: object) -> None:
-    while data := vms.console_read(stream):
+    while data := console.read(stream):
         os.write(sys.stdout.fileno(), data)

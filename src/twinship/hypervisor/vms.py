@@ -10,7 +10,7 @@ import libvirt
 from twinship.domxml import read as domread
 from twinship.domxml.document import parse
 from twinship.domxml.guard import unguarded
-from twinship.hypervisor import volumes
+from twinship.hypervisor import chains, volumes
 from twinship.hypervisor.connection import Connection
 from twinship.hypervisor.translate import doing, translated
 from twinship.model.errors import Gone
@@ -343,55 +343,6 @@ def suspend(connection: Connection, uuid: str) -> None:
         _need(connection, uuid).suspend()
 
 
-def console(connection: Connection, uuid: str) -> Any:
-    """A libvirt stream on the VM's first console."""
-    with doing(f"open the console of VM {uuid} on {connection.name}"):
-        stream = connection.raw.newStream(0)
-        _need(connection, uuid).openConsole(None, stream, 0)
-        return stream
-
-
-def console_read(stream: Any) -> bytes:
-    """Waits for the next bytes of a console; empty once it is closed."""
-    try:
-        data = stream.recv(4096)
-    except libvirt.libvirtError:
-        return b""
-    return data if isinstance(data, bytes) else b""
-
-
-def console_write(stream: Any, data: bytes) -> None:
-    """Types into a console."""
-    with doing("type into the console"):
-        stream.send(data)
-
-
-def console_close(stream: Any) -> None:
-    """Gives a console back; harmless when it is closed."""
-    try:
-        stream.abort()
-    except libvirt.libvirtError:
-        return  # closed by the other side
-
-
-def addresses(connection: Connection, uuid: str) -> tuple[str, ...]:
-    """The guest's addresses as DHCP leases of the host or the guest agent tell them."""
-    domain = _need(connection, uuid)
-    found: list[str] = []
-    sources = (
-        libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE,
-        libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT,
-    )
-    for source in sources:
-        try:
-            answer = domain.interfaceAddresses(source, 0)
-        except libvirt.libvirtError:
-            continue  # this source has nothing to tell; the other may
-        for interface in answer.values():
-            found += [entry["addr"] for entry in interface.get("addrs") or []]
-    return tuple(a for a in dict.fromkeys(found) if not a.startswith(("127.", "fe80:", "::1")))
-
-
 def need(connection: Connection, uuid: str) -> Any:
     """libvirt's own object, for the other modules of this package. Raises :class:`Gone`."""
     return _need(connection, uuid)
@@ -429,7 +380,7 @@ def _with_chain(connection: Connection, uuid: str, disk: Disk) -> Disk:
     elif disk.source_type not in ("file", "block"):
         return disk
     if not block:
-        chain = volumes.chain(connection, path, disk.format)
+        chain = chains.chain(connection, path, disk.format)
     elif disk.device in ("disk", "lun"):
         chain = (_device(connection, uuid, disk.target, path),)
     else:

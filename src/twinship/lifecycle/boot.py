@@ -7,7 +7,7 @@ import threading
 from typing import Any
 
 from twinship.clock import Clock
-from twinship.hypervisor import agent, vms
+from twinship.hypervisor import agent, console
 from twinship.hypervisor.connection import Connection
 from twinship.model.errors import HypervisorError, StillRunning
 
@@ -23,7 +23,7 @@ class _ConsoleWatch:
         self.prompted = threading.Event()
         self._stream: Any = None
         try:
-            self._stream = vms.console(connection, uuid)
+            self._stream = console.open_console(connection, uuid)
         except HypervisorError:
             return  # no console, or somebody else reads it: the other signs remain
         self._thread = threading.Thread(target=self._read, name="console", daemon=True)
@@ -31,7 +31,7 @@ class _ConsoleWatch:
 
     def _read(self) -> None:
         seen = b""
-        while data := vms.console_read(self._stream):
+        while data := console.read(self._stream):
             seen = (seen + data)[-KEPT_BYTES:]
             if LOGIN.search(seen):
                 self.prompted.set()
@@ -40,7 +40,7 @@ class _ConsoleWatch:
     def close(self) -> None:
         """Gives the console back."""
         if self._stream is not None:
-            vms.console_close(self._stream)
+            console.close(self._stream)
             self._thread.join(1.0)
 
 
@@ -57,7 +57,7 @@ def wait_boot(connection: Connection, uuid: str, clock: Clock, *, timeout_s: flo
                 return "its agent answers"
             if watch.prompted.is_set():
                 return "its console asks for a login"
-            if found := vms.addresses(connection, uuid):
+            if found := console.addresses(connection, uuid):
                 return f"it has the address {found[0]}"
             clock.wait(POLL_S)
     finally:

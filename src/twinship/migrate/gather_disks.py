@@ -9,7 +9,7 @@ from twinship.domxml import read as domread
 from twinship.domxml.document import parse
 from twinship.domxml.records import snapshot_files
 from twinship.domxml.secrets import SecretRef, secret_refs
-from twinship.hypervisor import devices, records, secret_values, vms, volumes
+from twinship.hypervisor import chains, devices, records, secret_values, vms, volumes
 from twinship.hypervisor.connection import Connection
 from twinship.inventory.lineage import fingerprint, marks
 from twinship.migrate.bases import BaseThere, judge
@@ -148,7 +148,7 @@ def _records(source: Connection, vm: VmFacts) -> RecordFacts:
     files: dict[str, Layer] = {}
     for snapshot in found.snapshots:
         for file in snapshot_files(snapshot.xml):
-            for layer in volumes.chain(source, file.path, file.format):
+            for layer in chains.chain(source, file.path, file.format):
                 if layer.path not in mine:
                     files.setdefault(layer.path, layer)
     return RecordFacts(

@@ -23,7 +23,7 @@ from typing import Any
 from twinship.domxml import read as domread
 from twinship.domxml.carrier import Cargo, Carrier, End, carrier_xml
 from twinship.domxml.rewrite import with_disks
-from twinship.hypervisor import agent, jobs, snapshots, vms, volumes
+from twinship.hypervisor import agent, chains, jobs, snapshots, vms, volumes
 from twinship.hypervisor.connection import Connection
 from twinship.model.errors import TwinshipError
 from twinship.operations.job import Job
@@ -239,5 +239,5 @@ def _commit_at_rest(
 
 def _is_over(connection: Connection, disk: Mapping[str, Any]) -> bool:
     """Whether an overlay was completed; one that was not never held data."""
-    layers = volumes.chain(connection, disk["overlay"], "qcow2")
+    layers = chains.chain(connection, disk["overlay"], "qcow2")
     return len(layers) > 1 and layers[1].path == disk["path"]

@@ -7,7 +7,7 @@ is cut off leaves a disk that is as good as before, and can be begun again.
 from __future__ import annotations
 
 from twinship.domxml.carrier import Cargo, Carrier, End, carrier_xml
-from twinship.hypervisor import jobs, vms, volumes
+from twinship.hypervisor import chains, jobs, vms
 from twinship.hypervisor.connection import Connection
 from twinship.model.errors import TwinshipError
 from twinship.operations.job import Job
@@ -49,7 +49,7 @@ def pull(
             )
         job.clock.wait(POLL_S, job.wake)
     # From the header itself: what libvirt keeps of a volume is from its pool's last refresh.
-    if len(volumes.chain(connection, path, "qcow2")) != 1:
+    if len(chains.chain(connection, path, "qcow2")) != 1:
         raise TwinshipError(
             f"QEMU gave up making {path} independent",
             code="COPY_FAILED",
