@@ -75,7 +75,7 @@ class Release:
     hosts: Hosts
     spec: dict[str, Any]
     name: str = "release"
-    title: str = "end what is left of the VM at the source"
+    title: str = "see that the source has let go"
 
     def do(self, job: Job) -> dict[str, Any]:
         """Raises ``VM_CHANGED`` unless the VM is on the target and not at the source."""

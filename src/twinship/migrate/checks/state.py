@@ -166,6 +166,8 @@ def autostart_stays(case: MigrateCase) -> Problem | None:
 def name_is_free(case: MigrateCase) -> Iterator[Problem]:
     """The target must have no VM of this name or UUID; a shut-off one is a stale twin."""
     facts = case.facts
+    if facts.source.name == facts.target.name:
+        return  # MIGRATE_SAME_HOST says it
     if facts.uuid_on_target is not None:
         yield Problem(
             f"{facts.target.name} has this very VM already ({facts.uuid_on_target.value})",
