@@ -25,6 +25,7 @@ from twinship.model.vm import TickReport
 
 TIMEOUT_S = 5
 CLOCK_SAMPLES = 3
+TOO_SLOW_S = 0.2
 
 
 def answers(connection: Connection, uuid: str) -> bool:
@@ -61,8 +62,9 @@ def ticks(connection: Connection, uuid: str, *, reset: bool = False) -> TickRepo
 def clock_lag(connection: Connection, uuid: str, clock: Clock) -> float | None:
     """Our clock minus the guest's, in seconds: of use only as a difference of two calls.
 
-    None for a guest without an agent. The quickest of a few answers counts; the error is half of
-    what that one took (a few milliseconds).
+    None for a guest without an agent, and for one whose agent takes its time: that would tell
+    nothing, and hold up who asks. The quickest of a few answers counts; the error is half of what
+    that one took (a few milliseconds).
     """
     best: tuple[float, float] | None = None
     for _ in range(CLOCK_SAMPLES):
@@ -70,11 +72,13 @@ def clock_lag(connection: Connection, uuid: str, clock: Clock) -> float | None:
         try:
             told = ask(connection, uuid, "guest-get-time", timeout_s=1)
         except HypervisorError:
-            continue
+            return None
         answered = clock.monotonic()
         if not isinstance(told, int):
             return None
         took = answered - asked
+        if took > TOO_SLOW_S:
+            return best[1] if best is not None else None
         if best is None or took < best[0]:
             best = (took, (asked + answered) / 2 - told / 1e9)
     return best[1] if best is not None else None
