@@ -224,6 +224,7 @@ def test_two_operations_on_one_vm_conflict_and_the_other_is_named(world: World) 
     assert first.returncode == 0
 
 
+@pytest.mark.all
 def test_twenty_clones_of_one_vm_at_once(world: World) -> None:
     world.make_vm(world.one, "web", Disk(file="web.qcow2", data_bytes=MIB))
     running = [world.start_cli("clone", "web") for _ in range(20)]

@@ -124,7 +124,7 @@ def test_a_volume_that_is_in_no_active_pool_is_refused(world: World) -> None:
     assert code_of(world.cli("clone", "web", "twin")) == "DISK_NOT_A_FILE"
 
 
-@pytest.mark.parametrize("to", ["lab1", "lab2"])
+@pytest.mark.parametrize("to", [pytest.param("lab1", marks=pytest.mark.all), "lab2"])
 def test_a_block_device_becomes_a_thin_file(world: World, device: str, to: str) -> None:
     define(world, "web", f"type='block'|dev='{device}'|raw")
 
@@ -240,7 +240,7 @@ def test_a_volume_group_without_room_is_refused_and_nothing_is_left(
     assert volumes_of(world) == {"web"}
 
 
-@pytest.mark.parametrize("deed", ["terminate", "kill"])
+@pytest.mark.parametrize("deed", [pytest.param("terminate", marks=pytest.mark.all), "kill"])
 def test_a_clone_into_a_volume_group_that_is_cut_off_leaves_nothing(
     world: World, group: str, deed: str
 ) -> None:

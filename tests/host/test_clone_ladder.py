@@ -238,7 +238,8 @@ def test_zeroes_that_take_space_at_the_source_take_none_in_a_copy(world: World) 
     assert world.sha(world.one, "twin.img") == world.sha(world.one, "web.img")
 
 
-@pytest.mark.parametrize("which", [Link.DATA, pytest.param(Link.CONTROL, marks=pytest.mark.all)])
+@pytest.mark.all
+@pytest.mark.parametrize("which", [Link.DATA, Link.CONTROL])
 def test_a_link_that_breaks_on_the_way_to_another_host_is_taken_up_again(
     world: World, which: Link
 ) -> None:

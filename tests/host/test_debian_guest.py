@@ -106,6 +106,7 @@ def test_two_clones_of_a_sealed_debian_differ_in_all_that_is_a_guests_own(
     assert content(world.one, f"{IMAGES}/debian12.qcow2") == locked
 
 
+@pytest.mark.all
 def test_the_first_key_reaches_a_guest_that_has_none(
     world: World, network: str, tmp_path: Path
 ) -> None:

@@ -89,7 +89,9 @@ def wait_until(seen: Callable[[], bool], seconds: float) -> None:
 
 
 @pytest.mark.parametrize("running", [False, True])
-@pytest.mark.parametrize("phase", ["look", "create", "carry|move"])
+@pytest.mark.parametrize(
+    "phase", [*(pytest.param(p, marks=pytest.mark.all) for p in ("look", "create")), "carry|move"]
+)
 def test_an_interrupted_move_leaves_the_vm_at_home(world: World, phase: str, running: bool) -> None:
     watched = Watched(world, running=running)
     wanted = phase.split("|")[-1 if running else 0]
@@ -112,6 +114,7 @@ def test_a_killed_offline_move_is_settled(world: World, phase: str) -> None:
     assert bool(world.vms(world.two)) == (phase in ("remove",))
 
 
+@pytest.mark.all  # the kill loop has one of each line
 @pytest.mark.parametrize("phase", LIVE)
 def test_a_killed_live_move_is_settled(world: World, phase: str) -> None:
     watched = Watched(world, running=True)
@@ -306,7 +309,8 @@ def test_a_link_that_stays_away_ends_undone(world: World) -> None:
     watched.assert_home()
 
 
-@pytest.mark.parametrize("which", ["lab1", pytest.param("lab2", marks=pytest.mark.all)])
+@pytest.mark.all
+@pytest.mark.parametrize("which", ["lab1", "lab2"])
 def test_a_control_link_cut_in_the_middle(world: World, which: str) -> None:
     watched = Watched(world, running=True)
     host = world.lab.host(which)
