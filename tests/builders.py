@@ -19,6 +19,7 @@ from twinship.clone.facts import CloneFacts
 from twinship.domxml import read as domread
 from twinship.domxml.needs import needs
 from twinship.migrate.facts import MigrateFacts, TargetFile
+from twinship.migrate.places import places
 from twinship.model.host import HostFacts, HostRecord, Network, Pool
 from twinship.model.operation import Operation, OperationState
 from twinship.model.plan import Plan, Step
@@ -365,9 +366,13 @@ def a_move_of(
     *,
     source: HostBuilder | None = None,
     target: HostBuilder | None = None,
+    asked: MigrateRequest | None = None,
     **changes: Any,
 ) -> MigrateFacts:
-    """The facts of a move to a like host where no file of the VM is."""
+    """The facts of a move to a like host where no file of the VM is.
+
+    ``asked``: files were looked for where this request puts them.
+    """
     here, there = source or a_usual_host("kvm01"), target or a_usual_host("kvm02")
     values: dict[str, Any] = {
         "source": here.facts(),
@@ -390,6 +395,7 @@ def a_move_of(
         },
         "media": {},
         "needs": needs(vm.xml()),
+        "places": places(there.facts(), vm.facts(), (), asked or move_request()),
     }
     return MigrateFacts(**(values | changes))
 

@@ -68,10 +68,10 @@ class Convoy:
         """What moving would do; ``look`` says how closely a running guest is measured."""
         from twinship.migrate.plan import plan_migrate
 
-        refuse_both_definitions(request)
+        refuse_contradictions(request)
         vm = self.inventory.find(request.vm)
         target = self.inventory.record(request.target)
-        facts = self._facts_of_move(vm, target.name)
+        facts = self._facts_of_move(vm, target.name, request)
         if look is not Look.AWAY and request.mode in (MigrateMode.AUTO, MigrateMode.LIVE):
             facts = self._looked_at(self.inventory.connection(vm.host), facts, look)
         return plan_migrate(facts, request, new_ids(0))
@@ -151,7 +151,7 @@ class Convoy:
         """
         from twinship.migrate.many import left_behind, plan_moves
 
-        refuse_both_definitions(request)
+        refuse_contradictions(request)
         target = self.inventory.record(request.target).name
         found = self._of_host(source) if source else self._named(vms)
         left: list[Left] = []
@@ -161,7 +161,7 @@ class Convoy:
             for host in {target, *(vm.host for vm in found)}
         }
         for vm in found:
-            facts = self._facts_of_move(vm, target, (shown[vm.host], shown[target]))
+            facts = self._facts_of_move(vm, target, request, (shown[vm.host], shown[target]))
             stays = left_behind(facts) if source else None
             if stays is not None:
                 left.append(stays)
@@ -217,13 +217,17 @@ class Convoy:
         return tuple(vm for vm in found if vm.persistent or not vm.name.startswith(OURS))
 
     def _facts_of_move(
-        self, vm: Vm, target: str, known: tuple[HostFacts, HostFacts] | None = None
+        self,
+        vm: Vm,
+        target: str,
+        request: MigrateRequest,
+        known: tuple[HostFacts, HostFacts] | None = None,
     ) -> MigrateFacts:
         """``known``: the facts of both hosts, where they were read already."""
         from twinship.migrate.gather import gather
 
         here, there = self.inventory.connection(vm.host), self.inventory.connection(target)
-        return gather(here, there, vm.uuid, known=known)
+        return gather(here, there, vm.uuid, request, known=known)
 
     def _moving(self, vm: Vm, facts: MigrateFacts, request: MigrateRequest) -> Moving:
         from twinship.migrate.many import Moving
@@ -234,8 +238,20 @@ class Convoy:
         return Moving(facts=facts, request=mine, ids=new_ids(0), resident_bytes=resident)
 
 
-def refuse_both_definitions(request: MigrateRequest) -> None:
-    """Raises :class:`UsageError` for a request that says two things of the definition."""
+def refuse_contradictions(request: MigrateRequest) -> None:
+    """Raises :class:`UsageError` for a request that says two things of one."""
+    maps = dict(request.maps)
+    for old, new in request.maps:
+        if old.startswith("/") != new.startswith("/"):
+            raise UsageError(
+                f"{old[:60]} and {new[:60]} are not of one kind",
+                hint="a directory is called by its whole path: --map /srv/a=/srv/b",
+            )
+        if new != old and new in maps:
+            raise UsageError(
+                f"--map says what {new[:60]} is to be called, and calls {old[:60]} so",
+                hint="name each thing once, as it is at the source or as it is on the target",
+            )
     if request.stay_defined and request.temporary:
         raise UsageError(
             "--stay-defined and --temporary exclude each other",

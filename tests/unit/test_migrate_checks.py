@@ -40,7 +40,7 @@ from twinship.model.host import HostRecord, HostTraits, NumaCell
 from twinship.model.load import GuestLoad
 from twinship.model.plan import Finding, Severity
 from twinship.model.request import MigrateMode, MigrateRequest, StorageWay
-from twinship.model.vm import Layer, VmState
+from twinship.model.vm import ImageHeader, Layer, VmState
 
 BLOCK, WARN, INFO, UNKNOWN = Severity.BLOCK, Severity.WARN, Severity.INFO, Severity.UNKNOWN
 OFF = a_vm("web").with_disk().with_nic()
@@ -78,6 +78,7 @@ TARGET = a_usual_host("kvm02")
 TPM = "<tpm><backend type='emulator' version='2.0'/></tpm>"
 BASE = f"{IMAGES}/base.qcow2"
 UPON_BASE = a_vm("web").with_disk(backing=(BASE,)).with_nic()
+TO_SRV = move_request(maps=((IMAGES, "/srv/vms"),))
 OLD_DISK = Layer(path=f"{IMAGES}/old.qcow2", pool="images")
 DEVICE = StorageFacts(devices={"/dev/vg/web": True})
 KNOWN_BASE = StorageFacts(
@@ -128,7 +129,13 @@ class Speaks:
     silent_target: HostBuilder | None = None
 
     def facts(self) -> MigrateFacts:
-        return a_move_of(self.vm, source=self.source, target=self.target, **self.changes)
+        return a_move_of(
+            self.vm,
+            source=self.source,
+            target=self.target,
+            asked=self.request,
+            **self.changes,
+        )
 
 
 CASES: dict[str, tuple[Speaks, ...]] = {
@@ -790,6 +797,13 @@ CASES: dict[str, tuple[Speaks, ...]] = {
     "DISK_EXISTS": (
         Speaks(
             BLOCK,
+            "would both be /srv/vms/a.qcow2",
+            vm=OFF.with_disk("vdb", path="/a/a.qcow2").with_disk("vdc", path="/b/a.qcow2"),
+            target=TARGET.with_pool("vms", path="/srv/vms"),
+            request=move_request(maps=(("/a", "/srv/vms"), ("/b", "/srv/vms"))),
+        ),
+        Speaks(
+            BLOCK,
             "already there",
             changes={"files": {f"{IMAGES}/web-vda.qcow2": TargetFile(exists=True)}},
             silent_changes={"files": shared_files(LIVE)},
@@ -824,7 +838,53 @@ CASES: dict[str, tuple[Speaks, ...]] = {
             silent_changes={"storage": StorageFacts(records=RecordFacts(files=(OLD_DISK,)))},
         ),
     ),
+    "CHAIN_KEEPS_ITS_PLACE": (
+        Speaks(
+            BLOCK,
+            "names its backing file by a path",
+            vm=UPON_BASE,
+            target=TARGET.with_pool("vms", path="/srv/vms"),
+            request=TO_SRV,
+            silent_vm=UPON_BASE,
+        ),
+        Speaks(
+            BLOCK,
+            "names its backing file by a path",
+            vm=UPON_BASE.with_disk(
+                "vdb", backing=(f"{IMAGES}/b.qcow2", f"{IMAGES}/c.qcow2")
+            ).running(),
+            target=TARGET.with_pool("vms", path="/srv/vms"),
+            request=move_request(maps=TO_SRV.maps, storage=StorageWay.INCREMENT),
+            silent_vm=UPON_BASE.running(),
+            silent_target=TARGET.with_pool("vms", path="/srv/vms"),
+            silent_request=TO_SRV,
+        ),
+        Speaks(
+            BLOCK,
+            "file of a snapshot",
+            vm=OFF,
+            target=TARGET.with_pool("vms", path="/srv/vms"),
+            request=TO_SRV,
+            changes=a_snapshot_of(
+                header=ImageHeader(format="qcow2", virtual_bytes=GIB, backing_path=BASE)
+            ),
+            silent_vm=OFF,
+        ),
+    ),
     "STORAGE_POOL_MISSING": (
+        Speaks(
+            BLOCK,
+            "no storage pool over /srv/vms",
+            request=TO_SRV,
+            silent_request=TO_SRV,
+            silent_target=TARGET.with_pool("vms", path="/srv/vms"),
+        ),
+        Speaks(
+            BLOCK,
+            "holds no files",
+            target=TARGET.with_pool("vg", path="/srv/vms", type="logical"),
+            request=TO_SRV,
+        ),
         Speaks(
             BLOCK,
             "that pool is 'images'",
@@ -923,7 +983,12 @@ def test_a_check_speaks_with_its_severity_where_something_is_wrong(code: str, ca
 
 @pytest.mark.parametrize(("code", "case"), ALL, ids=[code for code, _ in ALL])
 def test_a_check_is_silent_where_all_is_well(code: str, case: Speaks) -> None:
-    facts = a_move_of(case.silent_vm, target=case.silent_target, **case.silent_changes)
+    facts = a_move_of(
+        case.silent_vm,
+        target=case.silent_target,
+        asked=case.silent_request,
+        **case.silent_changes,
+    )
     found = findings(facts, case.silent_request)
 
     assert code not in {finding.code for finding in found}

@@ -186,15 +186,22 @@ def test_everything_that_goes_along_is_a_step() -> None:
     assert plan.bytes == 3 * GIB + 14
 
 
-def test_a_spec_of_the_first_version_is_run_as_it_was_meant() -> None:
+def test_a_spec_of_an_older_version_is_run_as_it_was_meant() -> None:
     spec = dict(a_plan(a_move_of(CHAIN)).spec)
+    second = json.loads(json.dumps(spec | {"schema": 2}))
+    for disk in second["disks"]:
+        for file in (disk, *disk["layers"]):
+            del file["there"]
+    assert upgraded(second) == spec
+
     new = ("along", "bases", "secrets", "tpm", "records")
     old = {key: value for key, value in spec.items() if key not in new} | {"schema": 1}
     old = json.loads(json.dumps(old))
     for disk in old["disks"]:
         del disk["kind"]
+        del disk["there"]
         for layer in disk["layers"]:
-            for key in ("through", "backing", "backing_format"):
+            for key in ("there", "through", "backing", "backing_format"):
                 del layer[key]
 
     assert upgraded(old) == spec

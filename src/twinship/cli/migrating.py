@@ -98,6 +98,7 @@ def migrate(
       twinship migrate web --to kvm02 --dry-run       what stands in the way
       twinship migrate web --to kvm02,kvm03 --dry-run     which of them is better, and why
       twinship migrate web --to kvm02 --fix --map br0=br1
+      twinship migrate web --to kvm02 --map /var/lib/libvirt/images=/srv/vms
       twinship migrate db --to kvm02 --max-pause 500ms --bandwidth 200MB/s
       twinship migrate web-1 web-2 db --to kvm02
       twinship migrate --all --from kvm01 --to kvm02 --keep-going

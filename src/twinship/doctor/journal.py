@@ -96,9 +96,9 @@ def _places(kind: str, spec: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
             }
         case "migrate":
             return {
-                f"volume:{layer['path']}": (spec["target"], layer["path"])
-                for disk in spec["disks"]
-                for layer in disk["layers"]
+                f"volume:{there}": (spec["target"], there)
+                for files in (*(disk["layers"] for disk in spec["disks"]), spec.get("along", ()))
+                for there in (file.get("there", file["path"]) for file in files)
             }
         case _:
             return {}

@@ -1,10 +1,11 @@
-"""Which files a snapshot's record speaks of: the disks of then, and a saved memory."""
+"""Which files a record of a snapshot or a checkpoint speaks of: disks of then, a saved memory."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from twinship.domxml.document import parse
+from twinship.domxml.document import parse, serialize
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,3 +40,13 @@ def snapshot_files(text: str) -> tuple[NamedFile, ...]:
             kind = driver.get("type", "raw") if driver is not None else "raw"
             found.setdefault(path, NamedFile(path, kind))
     return tuple(found.values())
+
+
+def with_files_at(text: str, there: Callable[[str], str]) -> str:
+    """The record with its files where ``there`` tells of each path; the same text for none."""
+    root = parse(text)
+    named = [*root.iterfind(".//disk//source[@file]"), *root.iterfind("memory[@file]")]
+    moved = [element for element in named if there(element.get("file", "")) != element.get("file")]
+    for element in moved:
+        element.set("file", there(element.get("file", "")))
+    return serialize(root) if moved else text

@@ -5,12 +5,13 @@ They are metadata only: the bytes they speak of lie in the VM's disks, and in fi
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import libvirt
 
+from twinship.domxml.records import with_files_at
 from twinship.hypervisor.connection import Connection
 from twinship.hypervisor.translate import doing
 from twinship.hypervisor.vms import need
@@ -31,6 +32,13 @@ class Records:
 
     snapshots: tuple[Record, ...] = ()
     checkpoints: tuple[Record, ...] = ()
+
+    def with_files_at(self, there: Callable[[str], str]) -> Records:
+        """The records of a VM whose files lie where ``there`` tells of each path."""
+        return Records(
+            snapshots=tuple(_moved(record, there) for record in self.snapshots),
+            checkpoints=tuple(_moved(record, there) for record in self.checkpoints),
+        )
 
 
 def read(connection: Connection, uuid: str) -> Records:
@@ -85,6 +93,10 @@ def counted(connection: Connection, uuid: str) -> tuple[int, int]:
     domain: Any = need(connection, uuid)
     with doing(f"count the snapshots of VM {uuid} on {connection.name}"):
         return int(domain.snapshotNum(0)), len(domain.listAllCheckpoints(0))
+
+
+def _moved(record: Record, there: Callable[[str], str]) -> Record:
+    return replace(record, xml=with_files_at(record.xml, there))
 
 
 def _missing(records: Iterable[Record], known: frozenset[str]) -> Iterable[Record]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from twinship.domxml import read as domread
@@ -50,28 +50,29 @@ def fingerprint(connection: Connection, path: str, *, whole: bool = False) -> Ba
     )
 
 
-def carried(connection: Connection, text: str) -> str:
+def carried(connection: Connection, text: str, there: Callable[[str], str] = str) -> str:
     """The definition of a VM whose disks and bases were carried to another host, true there.
 
+    ``there`` tells of a path that a mark names where the file lies on the other host, if elsewhere.
     What was carried is what it was: digests stay, and when it was born. A template's disks are
     read-only again.
     """
     template = template_of(text)
     if template is not None:
-        disks = tuple(_moved(connection, disk) for disk in template.disks)
+        disks = tuple(_moved(connection, disk, there) for disk in template.disks)
         text = with_template(text, replace(template, disks=disks))
         own = {disk.path for disk in disks}
         text = guarded(text, [disk.target for disk in domread.disks(text) if disk.path in own])
     lineage = lineage_of(text)
     if lineage is None or not lineage.bases:
         return text
-    return with_bases(text, (_moved(connection, base) for base in lineage.bases))
+    return with_bases(text, (_moved(connection, base, there) for base in lineage.bases))
 
 
-def _moved(connection: Connection, then: Base) -> Base:
-    now = fingerprint(connection, then.path)
+def _moved(connection: Connection, then: Base, there: Callable[[str], str]) -> Base:
+    now = fingerprint(connection, there(then.path))
     if now is None:
-        return then
+        return replace(then, path=there(then.path))
     return replace(now, digest=then.digest, born=then.born or then.changed)
 
 

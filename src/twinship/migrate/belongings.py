@@ -6,7 +6,6 @@ libvirt's records of snapshots and checkpoints. Media and secrets are needed by 
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -62,11 +61,12 @@ def carried_medium(facts: MigrateFacts, disk: Disk) -> bool:
     """Whether a medium that the target lacks can be carried: from pool to pool."""
     if disk.source_type != "file" or not disk.readonly or facts.media.get(disk.path, True):
         return False
-    pools = (facts.target.pool_at(posixpath.dirname(layer.path)) for layer in disk.chain)
+    pools = (facts.pool_for(layer.path) for layer in disk.chain)
     return (
         bool(disk.chain)
         and not any(layer.problem for layer in disk.chain)
         and all(pool is not None and pool.active for pool in pools)
+        and all(facts.places.still_names(layer) for layer in disk.chain)
         and not any(
             (there := facts.files.get(layer.path)) is not None and there.exists
             for layer in disk.chain

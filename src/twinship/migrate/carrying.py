@@ -36,20 +36,20 @@ class CheckBases:
         target = self.hosts.connection(self.spec["target"])
         digests = {}
         for base in self.spec["bases"]:
-            path = base["path"]
+            path, place = base["path"], base["there"]
             job.raise_if_cancelled()
-            here, there = fingerprint(source, path), fingerprint(target, path)
+            here, there = fingerprint(source, path), fingerprint(target, place)
             same = (
                 here is not None
                 and there is not None
                 and (here.length_bytes, here.header) == (there.length_bytes, there.header)
             )
             if same and whole:
-                digests[path] = content.digest(source, path)
-                same = digests[path] == content.digest(target, path)
+                digests[place] = content.digest(source, path)
+                same = digests[place] == content.digest(target, place)
             if not same:
                 raise TwinshipError(
-                    f"{path} on {target.name} is not what it is on {source.name}",
+                    f"{place} on {target.name} is not what {path} is on {source.name}",
                     code="BASE_DIFFERS",
                     hint="move it away there, then it is carried; or --storage copy (live)",
                 )
@@ -100,13 +100,15 @@ class Carry:
         except TwinshipError as error:
             if not files:
                 raise
-            raise explained_on(error, self.hosts, self.spec["target"], files[0].source) from error
+            raise explained_on(
+                error, self.hosts, self.spec["target"], files[0].destination
+            ) from error
         sizes = {
-            disk["target"]: sum(self._allocated(layer["path"]) for layer in disk["layers"])
+            disk["target"]: sum(self._allocated(layer["there"]) for layer in disk["layers"])
             for disk in self.spec["disks"]
             if self.spec["mode"] == "offline"
         }
-        along = sum(self._allocated(file["path"]) for file in self.spec["along"])
+        along = sum(self._allocated(file["there"]) for file in self.spec["along"])
         return {
             "seconds": round(job.clock.monotonic() - began, 3),
             "bytes_disk": sum(sizes.values()) + along,
@@ -132,7 +134,7 @@ class Carry:
         return [
             FileCopy(
                 source=file["path"],
-                destination=file["path"],
+                destination=file["there"],
                 length_bytes=file["length"],
                 through=lens_path(file["path"], carrier) if file["through"] else "",
             )
@@ -160,7 +162,7 @@ class Carry:
         )
         drop_lenses(source, left)
         for file in files:
-            copy_tail(source, file.source, target, file.source, file.length_bytes)
+            copy_tail(source, file.source, target, file.destination, file.length_bytes)
 
     def _end(self) -> None:
         source = self.hosts.connection(self.spec["source"])
@@ -188,7 +190,7 @@ class Verify:
         target = self.hosts.connection(spec["target"])
         digests = {}
         for file in carried_files(spec):
-            copy = End(connection=target, path=file["path"])
+            copy = End(connection=target, path=file["there"])
             # Of an encrypted file libvirt shows what is in it: what it shows here has to be there.
             here = volumes.find(source, file["path"])
             encrypted = here is not None and here.encrypted
@@ -202,7 +204,7 @@ class Verify:
             )
             if spec["verify"]:
                 origin = End(connection=source, path=file["path"])
-                digests[file["path"]] = same_content(job, origin, copy, file["length"])
+                digests[file["there"]] = same_content(job, origin, copy, file["length"])
         return {"digests": digests}
 
     def observe(self, job: Job) -> dict[str, Any] | None:
@@ -232,7 +234,7 @@ class VerifyMirrored:
         for disk in self.spec["disks"]:
             for layer in disk["layers"]:
                 same_shape(
-                    End(connection=target, path=layer["path"]),
+                    End(connection=target, path=layer["there"]),
                     format=layer["format"],
                     length_bytes=None,
                     virtual_bytes=layer["virtual"],

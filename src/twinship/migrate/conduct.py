@@ -10,6 +10,7 @@ from twinship.hypervisor import agent, jobs, vms
 from twinship.hypervisor.connection import Connection
 from twinship.inventory.lineage import carried
 from twinship.migrate.meter import DiskMeter
+from twinship.migrate.places import places_of
 from twinship.migrate.plan import definition, rewrites_of, travelling_xml
 from twinship.migrate.turns import Hold, Turns, wait_for
 from twinship.migrate.unanswered import hold_source
@@ -135,14 +136,14 @@ def _marked(target: Connection, text: str, spec: dict[str, Any]) -> str:
     """The definition with its marks true on the target: what its disks are based on there."""
     ways = {disk["way"] for disk in spec["disks"]}
     if "increment" in ways:
-        return carried(target, text)
+        return carried(target, text, places_of(rewrites_of(spec)).there)
     return with_bases(text, ()) if "copy" in ways else text
 
 
 def _meter(job: Job, target: Connection, spec: dict[str, Any]) -> DiskMeter:
     copied = [disk for disk in spec["disks"] if disk["layers"]]
     expected = sum(disk["bytes"] for disk in copied)
-    paths = [layer["path"] for disk in copied for layer in disk["layers"]]
+    paths = [layer["there"] for disk in copied for layer in disk["layers"]]
     return DiskMeter(target, paths, expected, spec["memory_bytes"], job.clock)
 
 

@@ -9,7 +9,7 @@ sees, which makes one file, or the topmost file alone, onto the target's own cop
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -108,7 +108,7 @@ def _live(facts: MigrateFacts, request: MigrateRequest, disk: Disk) -> Route:
     )
     if request.storage is StorageWay.INCREMENT:
         return route
-    if obstacle := _obstacle(facts, carried, in_the_way):
+    if obstacle := _obstacle(facts, carried, standing, in_the_way):
         return _flat(route, obstacle)
     return route
 
@@ -140,17 +140,25 @@ def _parted(
     return tuple(standing), tuple(carried), tuple(in_the_way)
 
 
-def _obstacle(facts: MigrateFacts, carried: Iterable[Layer], taken: Iterable[Layer]) -> str:
+def _obstacle(
+    facts: MigrateFacts,
+    carried: Sequence[Layer],
+    standing: Sequence[Layer],
+    taken: Sequence[Layer],
+) -> str:
     """Why a running VM's disk cannot stay upon its backing files; empty when it can."""
     for layer in taken:
-        return f"{facts.target.name} has another {layer.path}"
+        return f"{facts.target.name} has another {facts.there(layer.path)}"
     for layer in carried:
-        directory = posixpath.dirname(layer.path)
         if layer.problem:
             return layer.problem
-        pool = facts.target.pool_at(directory)
+        pool = facts.pool_for(layer.path)
         if pool is None or not pool.active:
+            directory = posixpath.dirname(facts.there(layer.path))
             return f"{facts.target.name} has no active pool over {directory}"
+    for layer in (*carried, *standing):
+        if not facts.places.still_names(layer):
+            return f"{layer.path} would not find its own backing file on {facts.target.name}"
     return ""
 
 
@@ -158,18 +166,18 @@ def _reasons(facts: MigrateFacts, standing: Iterable[Layer]) -> str:
     told = []
     for layer in standing:
         base = facts.storage.bases.get(layer.path)
-        shared = facts.files[layer.path].same
+        shared, there = facts.files[layer.path].same, facts.there(layer.path)
         if shared or base is None:
             told.append(f"{layer.path} is seen by both hosts")
         elif base.known:
-            told.append(f"{layer.path} is on {facts.target.name} ({base.why})")
+            told.append(f"{there} is on {facts.target.name} ({base.why})")
         else:
-            told.append(f"{layer.path} is on {facts.target.name}, all of it is compared before")
+            told.append(f"{there} is on {facts.target.name}, all of it is compared before")
     return "; ".join(told)
 
 
 def directories(layers: Iterable[Layer]) -> dict[str, int]:
-    """Bytes to be written by directory, each file counted once."""
+    """Bytes to be written by directory of the source, each file counted once."""
     needed: dict[str, int] = {}
     for layer in {layer.path: layer for layer in layers}.values():
         directory = posixpath.dirname(layer.path)

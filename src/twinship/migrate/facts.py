@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -10,14 +11,15 @@ from twinship.domxml.abilities import Abilities
 from twinship.domxml.needs import Needs
 from twinship.domxml.read import DomainSummary
 from twinship.migrate.bases import BaseThere
-from twinship.model.host import HostFacts, HostRecord, HostTraits, data_address
+from twinship.migrate.places import Places
+from twinship.model.host import HostFacts, HostRecord, HostTraits, Pool, data_address
 from twinship.model.load import GuestLoad
 from twinship.model.vm import Layer, VmFacts, VmState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetFile:
-    """What the target has at the path of a file of the VM.
+    """What the target has at its place for a file of the VM.
 
     ``same``: it is the very same file (shared storage): size and the change times to the
     nanosecond agree, which no copy can imitate.
@@ -105,7 +107,8 @@ class Past:
 class MigrateFacts:
     """The VM, both hosts, and how they fit.
 
-    ``files`` has an entry for every file of the VM's disks, by path. ``emulator_problem``,
+    ``places`` is where its files lie on the target: that is where they were looked for. ``files``
+    has an entry for every file of the VM's disks, by its path here. ``emulator_problem``,
     ``machine_problem`` and ``cpu_problem`` are the target's own words, empty when it can;
     ``cpu_problem`` is "?" when it cannot say. ``abilities`` is what its QEMU offers such a machine,
     by the emulator it has. ``cpu_baseline`` is a ``<cpu>`` that both hosts can give, if asked for.
@@ -138,6 +141,15 @@ class MigrateFacts:
     load: GuestLoad | None = None
     past: Past = field(default_factory=Past)
     storage: StorageFacts = StorageFacts()
+    places: Places = field(default_factory=Places)
+
+    def there(self, path: str) -> str:
+        """The path on the target of a file of the source."""
+        return self.places.there(path)
+
+    def pool_for(self, path: str) -> Pool | None:
+        """The target's pool in which a file of the source will lie, active or not."""
+        return self.target.pool_at(posixpath.dirname(self.there(path)))
 
     @property
     def address(self) -> str:

@@ -9,24 +9,32 @@ from twinship.hypervisor.connection import Connection
 from twinship.inventory.lineage import children
 from twinship.migrate import fitting
 from twinship.migrate.facts import MigrateFacts
-from twinship.migrate.gather_disks import files_there, gather_storage, resolved
+from twinship.migrate.gather_disks import files_there, gather_records, gather_storage, resolved
+from twinship.migrate.places import places
 from twinship.model.host import HostFacts
+from twinship.model.request import MigrateRequest
 
 
 def gather(
     source: Connection,
     target: Connection,
     uuid: str,
+    request: MigrateRequest,
     *,
     known: tuple[HostFacts, HostFacts] | None = None,
 ) -> MigrateFacts:
     """All facts for moving the VM ``uuid`` from one host to the other.
 
+    Of the request only where the VM's files shall lie is looked at, for that is where the target
+    may have some.
+
     ``known``: what the two hosts have just shown, when many VMs are looked at.
     """
     here, there_facts = known or (hosts.facts(source), hosts.facts(target))
     vm = resolved(vms.facts(source, uuid))
-    storage = gather_storage(source, target, vm)
+    records = gather_records(source, vm)
+    where = places(there_facts, vm, records.files, request)
+    storage = gather_storage(source, target, vm, records, where)
     summary = domread.summary(vm.live_xml or vm.inactive_xml)
     asked = needs(vm.live_xml or vm.inactive_xml)
     fit = fitting.fit(source, target, vm, summary)
@@ -49,11 +57,12 @@ def gather(
             target,
             (
                 *(layer for disk in vm.disks for layer in disk.chain),
-                *storage.records.files,
+                *records.files,
             ),
+            where,
         ),
         media={
-            disk.path: volumes.find(target, disk.path) is not None
+            disk.path: volumes.find(target, where.there(disk.path)) is not None
             for disk in vm.disks
             if disk.source_type == "file" and disk.readonly and disk.path
         },
@@ -67,4 +76,5 @@ def gather(
         clashes=fitting.clashes(target, vm),
         block_jobs=vms.block_jobs(source, uuid) if vm.live_xml else (),
         storage=storage,
+        places=where,
     )

@@ -20,6 +20,7 @@ from twinship.migrate.facts import (
     StorageFacts,
     TargetFile,
 )
+from twinship.migrate.places import Places
 from twinship.model.vm import Layer, VmFacts
 
 
@@ -41,29 +42,31 @@ def resolved(vm: VmFacts) -> VmFacts:
     return dataclasses.replace(vm, disks=disks)
 
 
-def gather_storage(source: Connection, target: Connection, vm: VmFacts) -> StorageFacts:
+def gather_storage(
+    source: Connection, target: Connection, vm: VmFacts, kept: RecordFacts, places: Places
+) -> StorageFacts:
     """All of it, read from both hosts; no value of a secret is kept."""
     return StorageFacts(
-        bases=_bases(source, target, vm),
+        bases=_bases(source, target, vm, places),
         readers=_readers(source, vm),
         devices=_devices(target, vm),
         secrets=tuple(
             _secret(source, target, ref) for ref in secret_refs(vm.live_xml or vm.inactive_xml)
         ),
-        records=_records(source, vm),
+        records=kept,
         tpm_source=_tpm_source(vm.xml),
     )
 
 
 def files_there(
-    source: Connection, target: Connection, layers: Iterable[Layer]
+    source: Connection, target: Connection, layers: Iterable[Layer], places: Places
 ) -> dict[str, TargetFile]:
-    """What the target has at the paths of these files."""
+    """What the target has at its places for these files, by their paths at the source."""
     found: dict[str, TargetFile] = {}
     for layer in layers:
         if layer.path in found or not layer.pool:
             continue
-        there = volumes.find(target, layer.path)
+        there = volumes.find(target, places.there(layer.path))
         if there is None:
             found[layer.path] = TargetFile(exists=False)
             continue
@@ -77,9 +80,13 @@ def files_there(
     return found
 
 
-def _bases(source: Connection, target: Connection, vm: VmFacts) -> dict[str, BaseThere]:
+def _bases(
+    source: Connection, target: Connection, vm: VmFacts, places: Places
+) -> dict[str, BaseThere]:
     below = {layer.path for disk in vm.disks for layer in disk.chain[1:] if layer.pool}
-    there = {path: base for path in sorted(below) if (base := fingerprint(target, path))}
+    there = {
+        path: base for path in sorted(below) if (base := fingerprint(target, places.there(path)))
+    }
     if not there:
         return {}
     ours, theirs = marks(source), marks(target)
@@ -87,7 +94,7 @@ def _bases(source: Connection, target: Connection, vm: VmFacts) -> dict[str, Bas
     for path, base in there.items():
         here = fingerprint(source, path)
         if here is not None:
-            found[path] = judge(here, base, ours.get(path, ()), theirs.get(path, ()))
+            found[path] = judge(here, base, ours.get(path, ()), theirs.get(base.path, ()))
     return found
 
 
@@ -140,7 +147,8 @@ def _told(secret: secret_values.Secret | None) -> SecretThere:
     return SecretThere.EMPTY if secret.value is None else SecretThere.READABLE
 
 
-def _records(source: Connection, vm: VmFacts) -> RecordFacts:
+def gather_records(source: Connection, vm: VmFacts) -> RecordFacts:
+    """libvirt's records of the VM, and the files that they speak of."""
     if not (vm.snapshots or vm.checkpoints):
         return RecordFacts()
     found = records.read(source, vm.vm.uuid)

@@ -11,6 +11,7 @@ from twinship.inventory.lineage import carried
 from twinship.migrate.carrying import allocated
 from twinship.migrate.conduct import move_live
 from twinship.migrate.observe import observe
+from twinship.migrate.places import places_of
 from twinship.migrate.plan import definition, marked_away, rewrites_of
 from twinship.migrate.reconcile import Side, reconcile_move
 from twinship.migrate.settle import act
@@ -53,7 +54,7 @@ class Move:
                     waits_s=self.waits_s,
                 )
             except TwinshipError as error:
-                copied = [disk["path"] for disk in spec["disks"] if disk["layers"]]
+                copied = [disk["there"] for disk in spec["disks"] if disk["layers"]]
                 if not copied:
                     raise
                 raise explained_on(error, self.hosts, spec["target"], copied[0]) from error
@@ -69,7 +70,7 @@ class Move:
             act(job, self.hosts, spec, self.name)
         job.no_way_back()
         copied_bytes = {
-            disk["target"]: allocated(self.hosts, spec["target"], disk["path"])
+            disk["target"]: allocated(self.hosts, spec["target"], disk["there"])
             for disk in spec["disks"]
             if disk["layers"]
         }
@@ -107,7 +108,7 @@ class Move:
         target = self.hosts.connection(spec["target"])
         for disk in spec["disks"]:
             for layer in disk["layers"]:
-                volumes.delete(target, layer["path"])
+                volumes.delete(target, layer["there"])
                 volumes.create(target, mirrored_volume(layer))
 
     def observe(self, job: Job) -> dict[str, Any] | None:
@@ -149,11 +150,12 @@ class Define:
         uuid = self.spec["vm"]["uuid"]
         target = self.hosts.connection(self.spec["target"])
         source = self.hosts.connection(self.spec["source"])
+        places = places_of(rewrites_of(self.spec))
         if vms.state(target, uuid) is None:
             job.raise_if_cancelled()
             job.note(self.name, {"was_absent": True})
             text = definition(vms.inactive_xml(source, uuid), rewrites_of(self.spec))
-            vms.define(target, carried(target, text))
+            vms.define(target, carried(target, text, places.there))
         elif not defined_by_us(job):
             raise Conflict(
                 f"{target.name} has a definition of {self.spec['vm']['name']} already",
@@ -162,7 +164,7 @@ class Define:
             )
         if any(self.spec["records"]):
             try:
-                records.put(target, uuid, records.read(source, uuid))
+                records.put(target, uuid, records.read(source, uuid).with_files_at(places.there))
             except HostUnreachable:
                 raise
             except TwinshipError:

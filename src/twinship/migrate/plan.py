@@ -58,8 +58,8 @@ def plan_migrate(facts: MigrateFacts, request: MigrateRequest, ids: NewIds) -> P
         resources=(
             f"vm/{vm.uuid}",
             f"name/{target}/{vm.name}",
-            *(f"file/{target}/{path}" for path in dict.fromkeys(file["path"] for file in files)),
-            *(f"read:file/{target}/{base['path']}" for base in spec["bases"]),
+            *(f"file/{target}/{path}" for path in dict.fromkeys(file["there"] for file in files)),
+            *(f"read:file/{target}/{base['there']}" for base in spec["bases"]),
         ),
         slots=move_slots(vm.host, target, (file["pool"] for file in files)),
         spec=spec,

@@ -31,7 +31,7 @@ class ProveShared:
         source = self.hosts.connection(self.spec["source"])
         target = self.hosts.connection(self.spec["target"])
         proved: list[str] = []
-        for directory in shared_directories(self.spec):
+        for directory, there in shared_directories(self.spec):
             pool = volumes.pool_of(source, directory)
             if pool is None:
                 raise _not_shared(directory, "it is no storage pool of the source any more")
@@ -40,8 +40,8 @@ class ProveShared:
             job.note(self.name, {"tokens": [*job.notes(self.name).get("tokens", ()), path]})
             volumes.create(source, token)
             try:
-                if volumes.find(target, path) is None:
-                    raise _not_shared(directory, f"{path}, just made there, is not seen")
+                if volumes.find(target, f"{there}/{token.name}") is None:
+                    raise _not_shared(there, f"{path}, just made at the source, is not seen")
             finally:
                 volumes.delete(source, path)
             proved.append(directory)
@@ -62,14 +62,14 @@ class ProveShared:
         return f"perhaps a file .twinship-token-… on {self.spec['source']}"
 
 
-def shared_directories(spec: dict[str, Any]) -> list[str]:
-    """The directories of the files that both hosts shall have."""
+def shared_directories(spec: dict[str, Any]) -> list[tuple[str, str]]:
+    """The directories of the files that both hosts shall have, as each of them calls it."""
     shared = [
-        disk["path"]
+        (posixpath.dirname(disk["path"]), posixpath.dirname(disk["there"]))
         for disk in spec["disks"]
         if disk["way"] == "shared" and disk["path"].startswith("/") and disk["kind"] == "file"
     ]
-    return list(dict.fromkeys(posixpath.dirname(path) for path in shared))
+    return list(dict.fromkeys(shared))
 
 
 def _not_shared(directory: str, why: str) -> TwinshipError:

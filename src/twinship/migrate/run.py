@@ -51,7 +51,7 @@ class MigrateVerb:
     schema: int = SCHEMA
 
     def upgraded(self, spec: dict[str, Any]) -> dict[str, Any]:
-        """Of version 1 nothing but disks and firmware variables went along."""
+        """As :func:`twinship.migrate.spec.upgraded`."""
         return upgraded(spec)
 
     def phases(self, spec: dict[str, Any]) -> Sequence[Phase]:
@@ -162,7 +162,7 @@ class MigrateVerb:
             "disks": [
                 {
                     "target": disk["target"],
-                    "path": disk["path"],
+                    "path": disk["there"],
                     "method": _method(spec, disk),
                     "bytes_copied": copied.get(disk["target"], 0),
                 }
@@ -207,8 +207,8 @@ def _volume(
     return CreateVolume(
         hosts=hosts,
         host=spec["target"],
-        path=file["path"],
+        path=file["there"],
         volume=new,
-        name=f"volume:{file['path']}",
-        title=f"create {file['path']} on {spec['target']}",
+        name=f"volume:{file['there']}",
+        title=f"create {file['there']} on {spec['target']}",
     )

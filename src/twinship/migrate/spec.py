@@ -14,18 +14,32 @@ from twinship.model.request import NewIds
 from twinship.model.vm import Layer, VmState
 from twinship.planning.binding import digest
 
-SCHEMA = 2
+SCHEMA = 3
 
 
 def upgraded(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """A spec of version 1, of which nothing but disks and firmware variables went along."""
+    """A spec of an older version.
+
+    Of version 1 nothing but disks and firmware variables went along; up to version 2 every file had
+    one path on both hosts.
+    """
     new = {"along": [], "bases": [], "secrets": [], "tpm": "", "records": [0, 0]}
     layers = {"through": False, "backing": "", "backing_format": ""}
     disks = [
-        {"kind": "file", **disk, "layers": [{**layers, **layer} for layer in disk["layers"]]}
+        {
+            "kind": "file",
+            **_with_there(disk),
+            "layers": [{**layers, **_with_there(layer)} for layer in disk["layers"]],
+        }
         for disk in spec["disks"]
     ]
-    return {**new, **spec, "disks": disks, "schema": SCHEMA}
+    spec = {**new, **spec}
+    files = {name: [_with_there(file) for file in spec[name]] for name in ("along", "bases")}
+    return {**spec, **files, "disks": disks, "schema": SCHEMA}
+
+
+def _with_there(file: Mapping[str, Any]) -> dict[str, Any]:
+    return {"there": file["path"], **file}
 
 
 def spec_of(case: MigrateCase, ids: NewIds) -> dict[str, Any]:
@@ -113,6 +127,7 @@ def _disk_spec(case: MigrateCase, route: Route, layers: tuple[Layer, ...]) -> di
         "way": route.way.value,
         "kind": disk.source_type,
         "path": disk.path,
+        "there": case.facts.there(disk.path),
         "format": disk.format or "raw",
         "bytes": sum(part.allocated_bytes for part in (disk.chain if flattened else layers)),
         "virtual": header.virtual_bytes if header is not None else 0,
@@ -128,10 +143,11 @@ def _disk_spec(case: MigrateCase, route: Route, layers: tuple[Layer, ...]) -> di
 
 
 def _backing(case: MigrateCase, route: Route, layer: Layer) -> dict[str, str]:
-    """What the overlay stands on that a running VM's disk moves to."""
+    """What the overlay stands on, on the target, that a running VM's disk moves to."""
     if not case.live or route.way is not Way.INCREMENT or layer.header is None:
         return {"backing": "", "backing_format": ""}
-    return {"backing": route.disk.chain[1].path, "backing_format": layer.header.backing_format}
+    backing = case.facts.there(route.disk.chain[1].path)
+    return {"backing": backing, "backing_format": layer.header.backing_format}
 
 
 def _through(case: MigrateCase, layer: Layer) -> bool:
@@ -140,13 +156,14 @@ def _through(case: MigrateCase, layer: Layer) -> bool:
 
 
 def _layer_spec(case: MigrateCase, layer: Layer) -> dict[str, Any]:
-    directory, file = posixpath.split(layer.path)
-    pool = case.facts.target.pool_at(directory)
+    """A file to be made; ``path`` is where it lies at the source, ``there`` on the target."""
+    pool = case.facts.pool_for(layer.path)
     header = layer.header
     return {
         "path": layer.path,
+        "there": case.facts.there(layer.path),
         "pool": pool.name if pool is not None else "",
-        "file": file,
+        "file": posixpath.basename(layer.path),
         "length": layer.length_bytes,
         "bytes": layer.allocated_bytes,
         "format": header.format if header is not None else "raw",
@@ -164,7 +181,10 @@ def _bases(case: MigrateCase) -> list[dict[str, Any]]:
         for layer in route.standing
         if not case.facts.files[layer.path].same
     }
-    return [{"path": path, "length": layer.length_bytes} for path, layer in standing.items()]
+    return [
+        {"path": path, "there": case.facts.there(path), "length": layer.length_bytes}
+        for path, layer in standing.items()
+    ]
 
 
 def _binding(case: MigrateCase) -> dict[str, str]:
@@ -181,18 +201,20 @@ def _binding(case: MigrateCase) -> dict[str, str]:
     }
     for route in case.routes:
         disk = route.disk
-        bound[f"disk {disk.target}"] = f"{disk.path} ({route.way.value})"
+        there = facts.there(disk.path)
+        where = disk.path if there == disk.path else f"{disk.path}, there {there}"
+        bound[f"disk {disk.target}"] = f"{where} ({route.way.value})"
         if not route.moves:
             continue
         for layer in disk.chain:
-            known = facts.files.get(layer.path)
-            bound[f"the file {layer.path} on {target}"] = (
+            known, there = facts.files.get(layer.path), facts.there(layer.path)
+            bound[f"the file {there} on {target}"] = (
                 "there" if known is not None and known.exists else "absent"
             )
             if not case.live:
                 bound[f"the file {layer.path}"] = f"{layer.length_bytes} bytes"
-            pool = facts.target.pool_at(posixpath.dirname(layer.path))
-            bound[f"the pool over {posixpath.dirname(layer.path)} on {target}"] = (
+            pool = facts.pool_for(layer.path)
+            bound[f"the pool over {posixpath.dirname(there)} on {target}"] = (
                 "active" if pool is not None and pool.active else "not active"
             )
     for what, layer in case.along.files:

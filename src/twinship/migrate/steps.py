@@ -28,8 +28,8 @@ def _needed_before(spec: Mapping[str, Any]) -> Iterator[Step]:
     for base in spec["bases"]:
         how = "compare all of" if spec["verify"] else "look at"
         yield Step(
-            id=f"base:{base['path']}",
-            title=f"{how} {base['path']}, which stays where it is on both hosts",
+            id=f"base:{base['there']}",
+            title=f"{how} {base['there']}, which stays where it is on both hosts",
             host=target,
             bytes=2 * base["length"] if spec["verify"] else 0,
         )
@@ -95,14 +95,15 @@ def _offline(spec: Mapping[str, Any]) -> Iterator[Step]:
 
 def _volume(layer: Mapping[str, Any], target: str) -> Step:
     upon = f", an overlay upon {layer['backing']}" if layer.get("backing") else ""
-    return Step(id=f"volume:{layer['path']}", title=f"create {layer['path']}{upon}", host=target)
+    return Step(id=f"volume:{layer['there']}", title=f"create {layer['there']}{upon}", host=target)
 
 
 def _carried(layer: Mapping[str, Any], spec: Mapping[str, Any]) -> Step:
     what = f"the {layer['what']} " if "what" in layer else ""
+    at = f", as {layer['there']}" if layer["there"] != layer["path"] else ""
     return Step(
         id=f"carry:{layer['path']}",
-        title=f"carry {what}{layer['path']} to {spec['target']}",
+        title=f"carry {what}{layer['path']} to {spec['target']}{at}",
         host=spec["source"],
         bytes=layer["bytes"],
     )

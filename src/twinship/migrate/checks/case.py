@@ -56,8 +56,11 @@ class MigrateCase:
         return dict(self.request.maps).get(nic.source, nic.source)
 
     def maps(self) -> tuple[Cure, ...]:
-        """``--map`` of networks and bridges, as rewrites."""
-        cures = []
+        """``--map`` of networks, bridges and directories, as rewrites."""
+        cures = [
+            Cure(f"what is in {old} lies in {new} there", Refit.DIRECTORY.value, old, new)
+            for old, new in self.facts.places.moved
+        ]
         for old, new in self.request.maps:
             network = self.facts.target.network(new) is not None
             kind = Refit.NETWORK if network else Refit.BRIDGE
