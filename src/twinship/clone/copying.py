@@ -13,6 +13,7 @@ from twinship.model.errors import TwinshipError
 from twinship.operations.job import Job
 from twinship.transfer.again import copied_again
 from twinship.transfer.carrier import FileCopy, carry_across, copy_on_host, end_carriers
+from twinship.transfer.lens import drop_lenses, lens_path, make_lens
 from twinship.transfer.steps import CreateVolume, Hosts, explained
 from twinship.transfer.tail import copy_tail
 from twinship.transfer.verify import End, same_content, same_shape
@@ -110,26 +111,19 @@ class CopyDisks:
         """Overlays to read a running VM's files through, where a carrier is to move with them."""
         if not self.spec["source"].get("active") or source.name == self.spec["host"]:
             return {}
-        made = {}
+        carrier, made = self.spec["carrier"]["name"], {}
         for disk in disks:
             container = disk["method"] in WHOLE_FILE
-            path = self._lens(disk)
-            volumes.delete(source, path)  # what a process that died had made
-            found = volumes.find(source, disk["source"])
-            size = aligned(length_of(disk, outcomes)) if container else disk["virtual"]
-            new = volumes.NewVolume(
-                pool=found.pool if found is not None else "",
-                name=path.rpartition("/")[2],
-                format="qcow2",
-                capacity_bytes=size,
-                backing_path=disk["source"],
-                backing_format="raw" if container else disk["source_format"],
+            made[disk["target"]] = make_lens(
+                source,
+                disk["source"],
+                carrier,
+                capacity_bytes=(
+                    aligned(length_of(disk, outcomes)) if container else disk["virtual"]
+                ),
+                format="raw" if container else disk["source_format"],
             )
-            made[disk["target"]] = volumes.create(source, new)
         return made
-
-    def _lens(self, disk: dict[str, Any]) -> str:
-        return f"{disk['source']}.{self.spec['carrier']['name']}"
 
     def _carry(self, job: Job, files: list[FileCopy], disks: Sequence[dict[str, Any]]) -> int:
         """Copies them; returns how often that was begun again because the link broke."""
@@ -179,8 +173,8 @@ class CopyDisks:
 
     def _drop_lenses(self, source: Connection) -> None:
         if self.spec["source"].get("active") and source.name != self.spec["host"]:
-            for disk in self.spec["disks"]:
-                volumes.delete(source, self._lens(disk))
+            carrier = self.spec["carrier"]["name"]
+            drop_lenses(source, [lens_path(disk["source"], carrier) for disk in self.spec["disks"]])
 
     def leftover(self) -> str:
         """Nothing: a carrier dies with our connection."""

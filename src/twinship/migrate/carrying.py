@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from twinship.domxml.carrier import Carrier
+from twinship.domxml.carrier import Carrier, aligned
 from twinship.hypervisor import content, volumes
 from twinship.inventory.lineage import fingerprint
 from twinship.migrate.spec import files_of
@@ -148,7 +148,8 @@ class Carry:
         left = [file for file in files if file.source not in arrived]
         for file in left:
             if file.through:
-                make_lens(source, file.source, file.length_bytes, spec["carrier"]["name"])
+                seen = aligned(file.length_bytes)
+                make_lens(source, file.source, spec["carrier"]["name"], capacity_bytes=seen)
         carry_across(
             job,
             source,
@@ -160,7 +161,7 @@ class Carry:
             stall_s=self.stall_s,
             arrived=arrived,
         )
-        drop_lenses(source, left)
+        drop_lenses(source, _lenses(left))
         for file in files:
             copy_tail(source, file.source, target, file.destination, file.length_bytes)
 
@@ -168,7 +169,7 @@ class Carry:
         source = self.hosts.connection(self.spec["source"])
         for connection in (source, self.hosts.connection(self.spec["target"])):
             end_carriers(self.spec["carrier"]["uuid"], connection)
-        drop_lenses(source, self._files())
+        drop_lenses(source, _lenses(self._files()))
 
     def _allocated(self, path: str) -> int:
         return allocated(self.hosts, self.spec["target"], path)
@@ -252,6 +253,10 @@ class VerifyMirrored:
     def leftover(self) -> str:
         """Nothing."""
         return ""
+
+
+def _lenses(files: Sequence[FileCopy]) -> list[str]:
+    return [file.through for file in files if file.through]
 
 
 def carried_files(spec: dict[str, Any]) -> list[dict[str, Any]]:

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from twinship.domxml.carrier import aligned
 from twinship.hypervisor import volumes
 from twinship.hypervisor.connection import Connection
 from twinship.model.errors import TwinshipError
-from twinship.transfer.carrier import FileCopy
 
 
 def lens_path(path: str, carrier: str) -> str:
@@ -20,8 +18,14 @@ def lens_path(path: str, carrier: str) -> str:
     return f"{path}.{carrier}"
 
 
-def make_lens(connection: Connection, path: str, length_bytes: int, carrier: str) -> str:
-    """Makes the lens of a file, anew if one is there; returns its path."""
+def make_lens(
+    connection: Connection, path: str, carrier: str, *, capacity_bytes: int, format: str = "raw"
+) -> str:
+    """Makes the lens of a file, anew if one is there; returns its path.
+
+    Through it ``capacity_bytes`` of what the file holds, as this format, are seen. Raises
+    ``DISK_MISSING``.
+    """
     lens = lens_path(path, carrier)
     volumes.delete(connection, lens)  # what a process that died had made
     found = volumes.find(connection, path)
@@ -31,15 +35,14 @@ def make_lens(connection: Connection, path: str, length_bytes: int, carrier: str
         pool=found.pool,
         name=lens.rpartition("/")[2],
         format="qcow2",
-        capacity_bytes=aligned(length_bytes),
+        capacity_bytes=capacity_bytes,
         backing_path=path,
-        backing_format="raw",
+        backing_format=format,
     )
     return volumes.create(connection, new)
 
 
-def drop_lenses(connection: Connection, files: Iterable[FileCopy]) -> None:
-    """Deletes the lenses of these files; harmless where there are none."""
-    for file in files:
-        if file.through:
-            volumes.delete(connection, file.through)
+def drop_lenses(connection: Connection, lenses: Iterable[str]) -> None:
+    """Deletes these lenses; harmless where there are none."""
+    for path in lenses:
+        volumes.delete(connection, path)
