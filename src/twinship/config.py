@@ -24,8 +24,8 @@ LIMITS: Mapping[str, int] = {"in": 2, "out": 2, "small": 6, "pool": 4, "total": 
 copies into one pool than a disk has queues only slow each other down."""
 
 LINK_WAITS_S: tuple[float, ...] = (2.0, 5.0, 15.0, 30.0)
-"""How long is waited before a move whose link broke is tried again, each time. With what an attempt
-over a dead link takes itself, a link may be away for a minute or two."""
+"""How long is waited before a move or a copy whose link broke is tried again, each time. With what
+an attempt over a dead link takes itself, a link may be away for a minute or two."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

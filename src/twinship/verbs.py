@@ -43,7 +43,9 @@ def registry(
     def clone() -> Verb:
         from twinship.clone.run import CloneVerb
 
-        return CloneVerb(hosts=hosts, replan=replans["clone"], stall_s=stall_s)
+        return CloneVerb(
+            hosts=hosts, replan=replans["clone"], stall_s=stall_s, waits_s=link_waits_s
+        )
 
     def clones() -> Verb:
         from twinship.clone.many import ClonesVerb
@@ -76,7 +78,9 @@ def registry(
     def template() -> Verb:
         from twinship.template.run import TemplateVerb
 
-        return TemplateVerb(hosts=hosts, replan=replans["template"], stall_s=stall_s)
+        return TemplateVerb(
+            hosts=hosts, replan=replans["template"], stall_s=stall_s, waits_s=link_waits_s
+        )
 
     makers: dict[str, Callable[[], Verb]] = {
         "flatten": flatten,

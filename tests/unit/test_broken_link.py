@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -10,7 +12,8 @@ import pytest
 from tests.fakes import FakeClock
 from twinship.model.errors import Cancelled, HostUnreachable, HypervisorError, TwinshipError
 from twinship.operations.job import Job
-from twinship.transfer.broken_link import link_broke, until_it_holds
+from twinship.operations.progress import Reporter
+from twinship.transfer.broken_link import link_broke, once_it_moved, until_it_holds
 
 WAITS = (1.0, 2.0, 4.0)
 RESET = HypervisorError("cannot move", cause="Unable to write to socket: Connection reset by peer")
@@ -41,7 +44,12 @@ class FakeJob:
             raise Cancelled("cancelled")
 
 
-def run(job: FakeJob, troubles: list[TwinshipError]) -> tuple[str, list[str]]:
+def run(
+    job: FakeJob,
+    troubles: list[TwinshipError],
+    clear: Callable[[], None] = lambda: None,
+    worth_it: Callable[[TwinshipError], bool] = link_broke,
+) -> tuple[str, list[str]]:
     """Tries work that meets these errors, one an attempt; what it came to and what was done."""
     deeds: list[str] = []
 
@@ -53,9 +61,12 @@ def run(job: FakeJob, troubles: list[TwinshipError]) -> tuple[str, list[str]]:
 
     def tidy() -> None:
         deeds.append("tidy")
+        clear()
 
-    real = cast("Job", job)
-    return until_it_holds(real, "carry", attempt, before_next=tidy, waits_s=WAITS), deeds
+    done = until_it_holds(
+        cast("Job", job), "carry", attempt, before_next=tidy, waits_s=WAITS, worth_it=worth_it
+    )
+    return done, deeds
 
 
 def test_a_broken_link_is_tried_again_and_each_time_it_is_said() -> None:
@@ -77,6 +88,40 @@ def test_it_ends_with_the_last_error_when_the_link_stays_away() -> None:
         run(job, [RESET] * 4)
 
     assert job.clock.waits == list(WAITS)
+
+
+def test_a_host_that_comes_back_is_waited_for_and_one_that_does_not_is_given_up() -> None:
+    job, back_at = FakeJob(), 2.0
+
+    def clear() -> None:
+        if job.clock.monotonic() < back_at:
+            raise HostUnreachable("kvm02 does not answer")
+
+    assert run(job, [RESET], clear)[1] == ["attempt", "tidy", "tidy", "attempt"]
+    back_at = 99.0
+    with pytest.raises(HostUnreachable):
+        run(job, [RESET], clear)
+
+
+def test_what_the_caller_finds_not_worth_it_is_not_tried_again() -> None:
+    job = FakeJob()
+
+    with pytest.raises(HypervisorError):
+        run(job, [RESET], worth_it=lambda _error: False)
+
+    assert job.clock.waits == []
+
+
+def test_work_that_never_moved_a_byte_is_not_tried_again_and_once_it_has_it_is() -> None:
+    progress = Reporter(FakeClock(), lambda _progress: None, None)
+    broke = once_it_moved(cast("Job", SimpleNamespace(progress=progress)))
+
+    assert broke(RESET) is False
+    progress.bytes(1, 10)
+    assert broke(RESET) is True
+    progress.phase("trying again")
+    assert broke(RESET) is True
+    assert broke(TwinshipError("full", code="STORAGE_FULL")) is False
 
 
 def test_a_cancel_ends_the_waiting() -> None:

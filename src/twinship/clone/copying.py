@@ -11,7 +11,7 @@ from twinship.hypervisor import volumes
 from twinship.hypervisor.connection import Connection
 from twinship.model.errors import TwinshipError
 from twinship.operations.job import Job
-from twinship.transfer.again import copied_again
+from twinship.transfer.broken_link import once_it_moved, until_it_holds
 from twinship.transfer.carrier import FileCopy, carry_across, copy_on_host, end_carriers
 from twinship.transfer.lens import drop_lenses, lens_path, make_lens
 from twinship.transfer.steps import CreateVolume, Hosts, explained
@@ -69,6 +69,7 @@ class CopyDisks:
     hosts: Hosts
     spec: dict[str, Any]
     stall_s: float
+    waits_s: Sequence[float]
     name: str = "copy"
     title: str = "copy the disks"
 
@@ -132,7 +133,11 @@ class CopyDisks:
         if not files:
             return 0
 
+        begun = 0
+
         def copy() -> None:
+            nonlocal begun
+            begun += 1
             target = self.hosts.connection(there)
             try:
                 if here == there:
@@ -159,7 +164,15 @@ class CopyDisks:
         def clear() -> None:
             end_carriers(carrier.uuid, *map(self.hosts.connection, (here, there)))
 
-        return copied_again(job, copy, clear, patience_s=self.stall_s)
+        until_it_holds(
+            job,
+            self.name,
+            copy,
+            before_next=clear,
+            waits_s=self.waits_s,
+            worth_it=once_it_moved(job),
+        )
+        return begun - 1
 
     def observe(self, job: Job) -> dict[str, Any] | None:
         """How far it got is not known: copied again."""

@@ -9,6 +9,7 @@ from typing import Any
 from twinship.clone.copying import CopyDisks, VerifyDisks, volume_phase
 from twinship.clone.finishing import Define, GoBack, Grow, Guard, Reserve, Start, seed_phases
 from twinship.clone.reconcile import reconcile_clone
+from twinship.config import LINK_WAITS_S
 from twinship.hypervisor import vms
 from twinship.operations.job import Job
 from twinship.operations.verb import Phase, Verdict
@@ -41,6 +42,7 @@ class CloneVerb:
     hosts: Hosts
     replan: Replan
     stall_s: float
+    waits_s: Sequence[float] = LINK_WAITS_S
     kind: str = "clone"
     schema: int = 1
 
@@ -60,7 +62,9 @@ class CloneVerb:
                 HoldDisks(hosts=self.hosts, held=held, freeze=freeze, stall_s=self.stall_s)
             )
         phases += [volume_phase(self.hosts, spec, disk) for disk in spec["disks"]]
-        phases.append(CopyDisks(hosts=self.hosts, spec=spec, stall_s=self.stall_s))
+        phases.append(
+            CopyDisks(hosts=self.hosts, spec=spec, stall_s=self.stall_s, waits_s=self.waits_s)
+        )
         if spec["nvram"] and spec["nvram"]["copy"]:
             phases.append(
                 CopyNvram(

@@ -8,6 +8,7 @@ from typing import Any
 
 from twinship.clone.finishing import Define
 from twinship.clone.run import CloneVerb
+from twinship.config import LINK_WAITS_S
 from twinship.domxml.guard import guarded
 from twinship.domxml.lineage import Base, base_attributes
 from twinship.domxml.sealed import with_sealed
@@ -41,6 +42,7 @@ class TemplateVerb:
     hosts: Hosts
     replan: Replan
     stall_s: float
+    waits_s: Sequence[float] = LINK_WAITS_S
     kind: str = "template"
     schema: int = 1
 
@@ -81,7 +83,9 @@ class TemplateVerb:
 
     @property
     def _clone(self) -> CloneVerb:
-        return CloneVerb(hosts=self.hosts, replan=self.replan, stall_s=self.stall_s)
+        return CloneVerb(
+            hosts=self.hosts, replan=self.replan, stall_s=self.stall_s, waits_s=self.waits_s
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,8 @@
-"""A link that broke is tried again, a few times and after growing waits; each time it is said."""
+"""A link that broke is tried again, a few times and after growing waits; each time it is said.
+
+QEMU's mirror keeps no account of what has arrived that would outlive it: what was on its way goes
+once more from its beginning.
+"""
 
 from __future__ import annotations
 
@@ -38,6 +42,21 @@ def link_broke(error: TwinshipError) -> bool:
     return any(words in error.cause for words in _BROKEN)
 
 
+def once_it_moved(job: Job) -> Callable[[TwinshipError], bool]:
+    """Whether an error may be the link's, of work that had moved bytes before it.
+
+    A way over which no byte ever went is none: an address that is wrong, a port that is closed.
+    """
+    moved = False
+
+    def broke(error: TwinshipError) -> bool:
+        nonlocal moved
+        moved = moved or bool(job.progress.current.percent)
+        return moved and link_broke(error)
+
+    return broke
+
+
 def until_it_holds(
     job: Job,
     phase: str,
@@ -45,11 +64,13 @@ def until_it_holds(
     *,
     before_next: Callable[[], None],
     waits_s: Sequence[float],
+    worth_it: Callable[[TwinshipError], bool] = link_broke,
 ) -> T:
     """Does the work, again when the link broke, with these waits between; what it returns.
 
-    ``before_next`` takes back what a broken attempt left. Raises what the last attempt raised, or
-    at once what no link can be blamed for.
+    ``before_next`` takes back what a broken attempt left; while a host cannot be seen it raises,
+    which is one try more. ``worth_it`` says which error is tried again. Raises what the last
+    attempt raised, or at once what is not worth it.
     """
     tries = 0
     while True:
@@ -59,7 +80,7 @@ def until_it_holds(
                 job.progress.phase(f"the link broke: trying again ({tries} of {len(waits_s)})")
             return attempt()
         except TwinshipError as error:
-            if tries >= len(waits_s) or not link_broke(error):
+            if tries >= len(waits_s) or not worth_it(error):
                 raise
             wait_s = waits_s[tries]
             tries += 1
