@@ -9,6 +9,7 @@ from twinship.migrate.checks import (
     cpu,
     devices,
     network,
+    places,
     state,
     storage,
 )
@@ -16,7 +17,7 @@ from twinship.migrate.checks.case import MigrateCase
 from twinship.planning.checks import CheckTable
 
 TABLE: CheckTable[MigrateCase] = CheckTable()
-TABLE.join(state.ROWS, compute.ROWS, cpu.ROWS, devices.ROWS, storage.ROWS, belongings.ROWS)
-TABLE.join(network.ROWS, convergence.ROWS)
+TABLE.join(state.ROWS, compute.ROWS, cpu.ROWS, devices.ROWS, storage.ROWS, places.ROWS)
+TABLE.join(belongings.ROWS, network.ROWS, convergence.ROWS)
 
 __all__ = ["TABLE", "MigrateCase"]

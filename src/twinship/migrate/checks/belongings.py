@@ -18,7 +18,7 @@ ROWS: CheckTable[MigrateCase] = CheckTable()
 def media_are_there(case: MigrateCase) -> Iterator[Problem]:
     """QEMU does not start on the target without a CD-ROM's file.
 
-    It goes along, if it lies in a pool and the target has one over the same directory.
+    It goes along, if it lies in a pool and the target has one over the directory it will lie in.
     """
     for disk, _ in case.ways:
         if not disk.readonly or case.facts.media.get(disk.path, True):
@@ -26,7 +26,8 @@ def media_are_there(case: MigrateCase) -> Iterator[Problem]:
         if carried_medium(case.facts, disk):
             continue
         yield Problem(
-            f"{disk.path} ({disk.device} {disk.target}) is not seen on {case.facts.target.name}",
+            f"{case.facts.there(disk.path)} ({disk.device} {disk.target}) is not seen on "
+            f"{case.facts.target.name}",
             hint="eject it (virsh change-media --eject), copy it there, or make its directory a "
             "storage pool on both hosts: then it goes along",
             object=f"{case.vm_object}/disk/{disk.target}",
