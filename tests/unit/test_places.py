@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import posixpath
 from typing import Any
 
@@ -21,8 +22,10 @@ from tests.builders import (
     new_ids,
 )
 from twinship.convoy import refuse_contradictions
+from twinship.doctor.journal import _places
 from twinship.domxml.read import disks
 from twinship.domxml.records import with_files_at
+from twinship.domxml.refit import Refit, Rewrite, refitted
 from twinship.migrate.disks import Way, routes
 from twinship.migrate.facts import TargetFile
 from twinship.migrate.places import Places, mapped, places, places_of
@@ -138,6 +141,16 @@ def test_map_goes_before_fix() -> None:
 def test_maps_that_contradict_are_refused(maps: tuple[tuple[str, str], ...]) -> None:
     with pytest.raises(UsageError):
         refuse_contradictions(move_request(maps=maps))
+
+
+@pytest.mark.parametrize("path", [TOP, f"{IMAGES}//web.qcow2", f"{IMAGES}/x/../web.qcow2", "/a"])
+@pytest.mark.parametrize("old", [IMAGES, f"{IMAGES}/x/..", "/"])
+def test_the_definition_names_each_file_where_it_will_lie(path: str, old: str) -> None:
+    there = Places(((old, SRV),)).there(path)
+
+    text = refitted(a_vm().with_disk(path=path).xml(), [Rewrite(Refit.DIRECTORY, old, SRV)])
+
+    assert [disk.path for disk in disks(text)] == [there]
 
 
 # The plan
@@ -306,3 +319,18 @@ def test_a_record_speaks_of_the_files_at_their_new_place() -> None:
     assert f"{SRV}/m" in moved
     assert "/iso/a.iso" in moved
     assert with_files_at(text, Places().there) is text
+
+
+# What is left of it
+
+
+def test_the_doctor_looks_for_volumes_where_they_were_made() -> None:
+    spec = a_plan(a_vm("web").with_disk(backing=(BASE,)).running(), BOTH, **TO_SRV).spec
+    old = json.loads(json.dumps(spec))
+    for file in (*old["disks"][0]["layers"], *old["along"]):
+        del file["there"]
+
+    assert _places("migrate", spec) == {
+        f"volume:{path}": ("kvm02", path) for path in (NEW, f"{SRV}/base.qcow2")
+    }
+    assert _places("migrate", old) == {f"volume:{path}": ("kvm02", path) for path in (TOP, BASE)}

@@ -5,6 +5,7 @@ None of them changes what a running guest sees, but those of ``OFFLINE_ONLY``.
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -185,8 +186,8 @@ def _directory(root: etree._Element, old: str, new: str) -> None:
     """Disks in one directory lie in another there; what they are called stays."""
     for source in root.iterfind("devices/disk//source"):
         path = source.get("file", "")
-        if path.rpartition("/")[0] == old:
-            source.set("file", f"{new}/{path.rpartition('/')[2]}")
+        if path and posixpath.dirname(path) == old:
+            source.set("file", posixpath.join(new, posixpath.basename(path)))
 
 
 @_way(Refit.LOADER)
