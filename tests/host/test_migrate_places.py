@@ -129,6 +129,7 @@ def test_what_was_begun_in_another_directory_is_undone(
         assert named(world.one) == [f"{IMAGES}/{FILE}"]
 
 
+@pytest.mark.all
 def test_what_lies_in_the_new_directory_is_never_written_over(world: World) -> None:
     with another_pool(world):
         world.make_vm(world.one, "web", Disk(file=FILE))
@@ -173,7 +174,7 @@ def test_linked_clones_move_onto_their_base_at_its_new_place(world: World) -> No
             assert world.cli("vm", "start", name).returncode == 0
 
 
-@pytest.mark.parametrize("relative", [False, True])
+@pytest.mark.parametrize("relative", [pytest.param(False, marks=pytest.mark.all), True])
 def test_a_chain_moves_only_if_its_files_find_each_other(world: World, relative: bool) -> None:
     with another_pool(world):
         world.make_disk(world.one, Disk(file="base.qcow2"))
@@ -228,6 +229,7 @@ def test_a_shared_disk_may_have_another_path_on_each_host(world: World, tmp_path
             world.one.run(["virsh", "-q", "pool-destroy", "other"])
 
 
+@pytest.mark.all
 def test_many_vms_move_into_another_directory(world: World) -> None:
     with another_pool(world):
         for name in ("a", "b"):
