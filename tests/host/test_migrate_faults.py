@@ -176,9 +176,8 @@ def test_a_waiting_move_is_finished_by_itself_once_the_host_answers(world: World
     process = world.start_cli("migrate", "web", "--to", "lab2", "--bandwidth", "2MiB/s")
     wait_until(lambda: bool(world.vms(world.two)), 20)
     world.two.daemon(DaemonAction.KILL)
-    wait_until(lambda: world.operations()[0].state is OperationState.WAITING, 40)
     process.send_signal(2)  # the first asks to cancel, the second not to wait any longer
-    time.sleep(1)
+    wait_until(lambda: world.operations()[0].state is OperationState.WAITING, 40)
     process.send_signal(2)
     _, errors = process.communicate(timeout=40)
     assert process.returncode == 8, errors
