@@ -121,7 +121,7 @@ def test_a_half_alone_is_for_a_person() -> None:
     assert codes(census(seen("kvm01", Side.HELD))) == [("VM_HELD", False)]
 
 
-sides = st.sampled_from([Side.OFF, Side.SERVING, Side.HELD])
+sides = st.sampled_from([Side.OFF, Side.SERVING, Side.HELD, Side.HALF])
 
 
 @given(
@@ -138,7 +138,7 @@ def test_one_that_serves_is_never_to_be_ended_nor_one_touched_while_a_host_is_un
     for ailment in run(census(*copies.values(), unseen=gone, known=known)):
         if ailment.code in ("VM_TWICE", "VM_HELD") and ailment.certain:
             assert not unseen
-            assert copies[ailment.host].side is not Side.SERVING
+            assert copies[ailment.host].side not in (Side.SERVING, Side.HALF)
             assert copies[ailment.facts["serves"]].side is Side.SERVING
 
 
@@ -205,14 +205,18 @@ def test_every_row_says_why() -> None:
 def test_the_halves_of_a_broken_post_copy_move_are_never_to_be_ended() -> None:
     """The target runs and the source is paused, so that it looks like a half that is left."""
     both = (
-        seen("kvm01", Side.HELD, reason="post_copy_failed"),
-        seen("kvm02", Side.SERVING, persistent=False),
+        seen("kvm01", Side.HALF, reason="post_copy_failed"),
+        seen("kvm02", Side.HALF, reason="post_copy_failed", persistent=False),
     )
     (found,) = run(census(*both))
     assert (found.code, found.certain) == ("POST_COPY_BROKEN", False)
     assert "--postcopy-resume" in found.cure
-    under_way = replace(both[0], reason="post_copy")
-    assert codes(census(under_way, both[1])) == [], "it goes on"
+    under_way = tuple(replace(half, reason="post_copy") for half in both)
+    assert codes(census(*under_way)) == [], "it goes on"
+    held = (both[0], seen("kvm02", Side.HELD, persistent=False))
+    assert codes(census(*held)) == [("POST_COPY_BROKEN", False)]
+    served = (both[0], seen("kvm02", Side.SERVING, persistent=False))
+    assert codes(census(*served)) == [("POST_COPY_BROKEN", False)]
     (alone,) = run(census(both[0], seen("kvm02")))
     assert (alone.code, alone.certain) == ("POST_COPY_BROKEN", False)
     assert "from its disks" in alone.cure

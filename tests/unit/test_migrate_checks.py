@@ -39,7 +39,7 @@ from twinship.migrate.plan import plan_migrate
 from twinship.model.host import HostRecord, HostTraits, NumaCell
 from twinship.model.load import GuestLoad
 from twinship.model.plan import Finding, Severity
-from twinship.model.request import MigrateMode, MigrateRequest, StorageWay
+from twinship.model.request import MigrateMode, MigrateRequest, PostCopyWay, StorageWay
 from twinship.model.vm import ImageHeader, Layer, VmState
 
 BLOCK, WARN, INFO, UNKNOWN = Severity.BLOCK, Severity.WARN, Severity.INFO, Severity.UNKNOWN
@@ -75,6 +75,7 @@ def screen(address: str) -> str:
 
 
 TARGET = a_usual_host("kvm02")
+BUSY = GuestLoad(cpu_share=1, memory_bytes=GIB, windows=((1.0, 4e8), (2.0, 2e8)))
 TPM = "<tpm><backend type='emulator' version='2.0'/></tpm>"
 BASE = f"{IMAGES}/base.qcow2"
 UPON_BASE = a_vm("web").with_disk(backing=(BASE,)).with_nic()
@@ -110,6 +111,8 @@ def a_snapshot_of(**fields: Any) -> dict[str, Any]:
 
 
 USUAL = move_request()
+MAY = move_request(post_copy=PostCopyWay.ALLOW)
+PREFER = move_request(post_copy=PostCopyWay.PREFER)
 
 
 @dataclass(frozen=True)
@@ -559,7 +562,7 @@ CASES: dict[str, tuple[Speaks, ...]] = {
             WARN,
             "writes faster",
             changes={
-                "load": GuestLoad(cpu_share=1, memory_bytes=GIB, windows=((1.0, 4e8), (2.0, 2e8))),
+                "load": BUSY,
                 "past": Past(link=1e8),
             },
             silent_changes={
@@ -567,6 +570,29 @@ CASES: dict[str, tuple[Speaks, ...]] = {
                 "past": Past(link=1e8),
             },
         ),
+        Speaks(
+            INFO,
+            "it will go over to post-copy",
+            changes={"load": BUSY, "past": Past(link=1e8)},
+            request=MAY,
+        ),
+    ),
+    "POST_COPY_RISK": (
+        Speaks(WARN, "memory is lost", request=MAY),
+        Speaks(WARN, "goes on by itself", request=PREFER, silent_vm=OFF, silent_request=PREFER),
+    ),
+    "POST_COPY_UNUSABLE": (
+        Speaks(BLOCK, "PCI device", vm=LIVE.with_device(PCI), request=MAY, silent_request=MAY),
+        Speaks(
+            BLOCK,
+            "is a file",
+            vm=LIVE.with_element("<memoryBacking><source type='file'/></memoryBacking>"),
+            request=MAY,
+            silent_vm=LIVE.with_device(TEAMED).with_device(USB),
+            silent_request=MAY,
+        ),
+        Speaks(UNKNOWN, "huge pages", vm=LIVE.with_element(HUGE), request=MAY),
+        Speaks(UNKNOWN, "userfaultfd", target=TARGET.having(privileged=False), request=MAY),
     ),
     "VM_AUTODESTROY": (Speaks(UNKNOWN, "transient", vm=LIVE.transient()),),
     "MIGRATE_MODE": (

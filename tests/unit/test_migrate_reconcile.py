@@ -15,7 +15,7 @@ import pytest
 from twinship.migrate.reconcile import LIVE, OFFLINE, Deed, Side, reconcile_move
 from twinship.operations.verb import Decision
 
-SEEN = (Side.ABSENT, Side.OFF, Side.SERVING, Side.HELD)
+SEEN = (Side.ABSENT, Side.OFF, Side.SERVING, Side.HELD, Side.HALF)
 CASES = tuple(itertools.product(Side, Side, (True, False), (True, False)))
 CLEAR = tuple(case for case in CASES if Side.UNSEEN not in case[:2])
 IDS = [
@@ -47,6 +47,10 @@ class World:
                 return replace(self, source=Side.SERVING)
             case Deed.END_SOURCE:
                 return replace(self, source=_ended(self.source, self.source_defined))
+            case Deed.JOIN:
+                assert Side.HALF in (self.source, self.target)
+                ended = Side.OFF if self.source_defined else Side.ABSENT
+                return replace(self, source=ended, target=Side.SERVING)
 
     @property
     def runnable(self) -> int:
@@ -143,6 +147,27 @@ def test_a_vm_that_serves_alone_is_never_ended(
         assert Deed.END_TARGET not in deeds
     if source is Side.SERVING:
         assert Deed.END_SOURCE not in deeds
+
+
+@pytest.mark.parametrize(("source", "target", "live", "arrived"), CLEAR, ids=IDS)
+def test_a_half_of_a_post_copy_move_is_never_touched_but_to_join_it(
+    source: Side, target: Side, live: bool, arrived: bool
+) -> None:
+    """To end either, or to let the source go on, loses the guest's memory."""
+    verdict = reconcile_move(source, target, live=live, arrived=arrived)
+
+    if Side.HALF in (source, target):
+        assert verdict.deeds in ((), (Deed.JOIN,))
+        assert verdict.decision is not Decision.BACK
+        assert (verdict.decision is Decision.FORWARD) == bool(verdict.deeds)
+    else:
+        assert Deed.JOIN not in verdict.deeds
+
+
+def test_two_halves_are_joined() -> None:
+    verdict = reconcile_move(Side.HALF, Side.HALF, live=True, arrived=False)
+
+    assert (verdict.decision, verdict.deeds) == (Decision.FORWARD, (Deed.JOIN,))
 
 
 @pytest.mark.parametrize(("source", "target"), tuple(itertools.product(SEEN, SEEN)))

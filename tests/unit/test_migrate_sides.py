@@ -17,6 +17,10 @@ from twinship.model.vm import VmState
         (VmState.SHUT_OFF, "", Side.OFF),
         (VmState.PAUSED, "migration", Side.HELD),
         (VmState.PAUSED, "io_error", Side.SERVING),
+        (VmState.PAUSED, "post_copy", Side.HALF),
+        (VmState.PAUSED, "post_copy_failed", Side.HALF),
+        (VmState.RUNNING, "post_copy", Side.HALF),
+        (VmState.RUNNING, "post_copy_failed", Side.HALF),
         (VmState.SHUTTING_DOWN, "", Side.UNSEEN),
     ],
 )

@@ -37,6 +37,7 @@ def test_the_link_is_the_median_of_the_moves_that_filled_it() -> None:
         a_move(9, spec={"target": "kvm03"}),
         a_move(9, state=OperationState.FAILED),
         a_move(9, kind="clone"),
+        a_move(9, result={"post_copy": True, "recoveries": 1}),
     ]
 
     found = past(history, "kvm01", "kvm02")
@@ -44,6 +45,12 @@ def test_the_link_is_the_median_of_the_moves_that_filled_it() -> None:
     assert found.link == 200
     assert found.seconds[0] == (1.0, 2.0)
     assert past([], "kvm01", "kvm02") == Past()
+
+
+def test_a_move_that_went_over_to_post_copy_tells_of_the_link_and_not_of_the_forecast() -> None:
+    found = past([a_move(300, result={"post_copy": True, "recoveries": 0})], "kvm01", "kvm02")
+
+    assert (found.link, found.seconds) == (300, ())
 
 
 def forecast(load: GuestLoad | None, link: float, **request: Any) -> tuple[str, str]:

@@ -17,7 +17,7 @@ from twinship.cli.verbs import bandwidth_option, dry_run_option, wait_option
 from twinship.model.errors import UsageError
 from twinship.model.operation import Operation
 from twinship.model.plan import Plan
-from twinship.model.request import MigrateMode, MigrateRequest, StorageWay
+from twinship.model.request import MigrateMode, MigrateRequest, PostCopyWay, StorageWay
 
 
 @click.command()
@@ -43,6 +43,14 @@ from twinship.model.request import MigrateMode, MigrateRequest, StorageWay
     help="auto: live when it runs, offline when it is shut off.",
 )
 @click.option("--max-pause", type=Duration(), help="Longest pause at the end of a live move.")
+@click.option(
+    "--post-copy",
+    type=click.Choice([way.value for way in PostCopyWay]),
+    default="never",
+    show_default=True,
+    help="Go on there before all memory is there: allow, if it does not get there otherwise; "
+    "prefer, after one round.",
+)
 @click.option(
     "--storage",
     type=click.Choice([way.value for way in StorageWay]),
@@ -76,6 +84,7 @@ def migrate(
     keep_going: bool,
     mode: str,
     max_pause: float | None,
+    post_copy: str,
     storage: str,
     fix: bool,
     maps: tuple[str, ...],
@@ -100,6 +109,7 @@ def migrate(
       twinship migrate web --to kvm02 --fix --map br0=br1
       twinship migrate web --to kvm02 --map /var/lib/libvirt/images=/srv/vms
       twinship migrate db --to kvm02 --max-pause 500ms --bandwidth 200MB/s
+      twinship migrate db --to kvm02 --post-copy allow    it arrives however busy it is
       twinship migrate web-1 web-2 db --to kvm02
       twinship migrate --all --from kvm01 --to kvm02 --keep-going
     """
@@ -116,6 +126,7 @@ def migrate(
         stay_defined=stay_defined,
         temporary=temporary,
         max_pause_s=max_pause,
+        post_copy=PostCopyWay(post_copy),
         rate=bandwidth or 0,
         verify=verify,
     )
@@ -236,5 +247,10 @@ def _told_result(result: Mapping[str, Any]) -> None:
         facts.append(f"disks {size(result['bytes_disk'])}")
     if facts:
         click.echo("  " + ", ".join(facts))
+    if result.get("post_copy"):
+        times = result["recoveries"]
+        mended = f"; a broken link was mended {times} times" if times > 1 else ""
+        mended = "; a broken link was mended once" if times == 1 else mended
+        click.echo(f"  it went over to post-copy{mended}")
     for path in result["left_on_source"]:
         click.echo(f"  {result['source']} still has {visible(path)}, unchanged", err=True)

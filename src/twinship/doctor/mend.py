@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from twinship.doctor.census import Seen, look_at
-from twinship.doctor.table import POST_COPY
 from twinship.hypervisor import pools, vms, volumes
 from twinship.inventory.inventory import Inventory
 from twinship.migrate.reconcile import Side
@@ -66,7 +65,7 @@ class Mender:
         if not held or held[0].side is not Side.HELD or held[0].has_job:
             return False
         serves = self._serves(ailment)
-        if held[0].reason in POST_COPY or serves is None:
+        if serves is None:
             return False
         vms.destroy(connection, uuid)
         if serves.persistent:  # else this definition is the only one there is

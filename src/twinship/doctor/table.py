@@ -15,7 +15,7 @@ from twinship.migrate.reconcile import Side
 from twinship.model.diagnosis import Ailment
 
 __all__ = ["TABLE", "run", "stray"]
-POST_COPY = ("post_copy", "post_copy_failed")
+_MOVING = (Side.HELD, Side.HALF)
 
 
 @row("VM_TWICE")
@@ -26,7 +26,7 @@ def vms_that_are_twice(census: Census) -> Iterator[Ailment]:
     know of ended on the host where the VM runs now, and the other host has it shut off.
     """
     for copies in _by_uuid(census):
-        if len(copies) < 2 or any(copy.side is Side.HELD or copy.has_job for copy in copies):
+        if len(copies) < 2 or any(copy.side in _MOVING or copy.has_job for copy in copies):
             continue
         if _only_started_there(copies):
             continue
@@ -280,7 +280,7 @@ def _only_started_there(copies: list[Seen]) -> bool:
 
 
 def _post_copy(copies: list[Seen]) -> bool:
-    return any(copy.reason in POST_COPY for copy in copies)
+    return any(copy.side is Side.HALF for copy in copies)
 
 
 def _which_half(held: list[Seen]) -> str:

@@ -67,7 +67,9 @@ class MoveOrder:
 
     ``copy_disks`` are the targets whose contents go along; none for shared storage. ``increment``:
     of these the topmost file alone, onto a volume that stands on the target's own base.
-    ``rate`` is bytes/s for each stream, 0 for no limit.
+    ``rate`` is bytes/s for each stream, 0 for no limit. ``post_copy``: it may be switched to
+    post-copy (live only). ``again``: it goes on where a broken post-copy stopped; all else has to
+    be as it was asked for then.
     """
 
     uri: str
@@ -82,6 +84,8 @@ class MoveOrder:
     paused: bool = False
     shared_proved: bool = False
     rate: int = 0
+    post_copy: bool = False
+    again: bool = False
 
 
 def start_copy(
@@ -220,6 +224,19 @@ class Move:
             raise translated(error, "set the longest pause") from error
         return True
 
+    def start_post_copy(self) -> bool:
+        """Has the target go on with the VM now; False while that cannot be, or is over.
+
+        Needs an order with ``post_copy``. The VM's state tells when it has happened.
+        """
+        try:
+            need(self._source, self._uuid).migrateStartPostCopy(0)
+        except libvirt.libvirtError as error:
+            if error.get_error_code() == libvirt.VIR_ERR_OPERATION_INVALID:
+                return False
+            raise translated(error, "switch to post-copy") from error
+        return True
+
     def abort(self) -> None:
         """Asks libvirt to stop; the move then ends with an error, the source running."""
         abort_job(self._source, self._uuid)
@@ -240,6 +257,9 @@ class Move:
             (bool(order.copy_disks) and order.increment, libvirt.VIR_MIGRATE_NON_SHARED_INC),
             # libvirt judges by the filesystem's type; we have proved it to be one file.
             (order.shared_proved, libvirt.VIR_MIGRATE_UNSAFE),
+            # Never together with VIR_MIGRATE_PARALLEL: QEMU before 10.1 loses the VM at the switch.
+            (order.post_copy, libvirt.VIR_MIGRATE_POSTCOPY),
+            (order.again, libvirt.VIR_MIGRATE_POSTCOPY_RESUME),
         ):
             if wanted:
                 flags |= flag
@@ -255,6 +275,8 @@ class Move:
             params[libvirt.VIR_MIGRATE_PARAM_LISTEN_ADDRESS] = order.listen
         if order.rate:
             params[libvirt.VIR_MIGRATE_PARAM_BANDWIDTH] = max(1, order.rate // 2**20)
+            if order.post_copy:
+                params[libvirt.VIR_MIGRATE_PARAM_BANDWIDTH_POSTCOPY] = max(1, order.rate // 2**20)
         try:
             # Connections of this thread's own: the caller's are for watching. Nobody may close the
             # target's while libvirt reports from within it that it broke.

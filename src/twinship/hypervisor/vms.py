@@ -42,6 +42,13 @@ _PAUSE_REASONS = {
     libvirt.VIR_DOMAIN_PAUSED_POSTCOPY_FAILED: "post_copy_failed",
 }
 
+_RUNNING_REASONS = {
+    libvirt.VIR_DOMAIN_RUNNING_POSTCOPY: "post_copy",
+    libvirt.VIR_DOMAIN_RUNNING_POSTCOPY_FAILED: "post_copy_failed",
+}
+
+_REASONS = {VmState.PAUSED: _PAUSE_REASONS, VmState.RUNNING: _RUNNING_REASONS}
+
 _JOBS = {
     libvirt.VIR_DOMAIN_JOB_OPERATION_START: "start",
     libvirt.VIR_DOMAIN_JOB_OPERATION_SAVE: "save",
@@ -193,7 +200,10 @@ def block_jobs(connection: Connection, uuid: str) -> tuple[str, ...]:
 
 
 def state(connection: Connection, uuid: str) -> tuple[VmState, str, bool] | None:
-    """State, reason of a pause, and whether it is persistent; None when there is no such VM."""
+    """State, its reason, and whether it is persistent; None when there is no such VM.
+
+    The reason is one of a pause, or that a VM runs without all of its memory (post-copy).
+    """
     domain = _lookup(connection, uuid)
     if domain is None:
         return None
@@ -205,7 +215,7 @@ def state(connection: Connection, uuid: str) -> tuple[VmState, str, bool] | None
             return None
         raise translated(error, f"read the state of VM {uuid} on {connection.name}") from error
     found = _STATES.get(number, VmState.UNKNOWN)
-    return found, _PAUSE_REASONS.get(reason, "") if found is VmState.PAUSED else "", persistent
+    return found, _REASONS.get(found, {}).get(reason, ""), persistent
 
 
 def failed_to_start(connection: Connection, uuid: str) -> bool:

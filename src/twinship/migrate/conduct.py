@@ -5,18 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from twinship.domxml.lineage import with_bases
-from twinship.hypervisor import agent, jobs, vms
+from twinship.hypervisor import agent, jobs
 from twinship.hypervisor.connection import Connection
-from twinship.inventory.lineage import carried
-from twinship.migrate.meter import DiskMeter
-from twinship.migrate.places import places_of
-from twinship.migrate.plan import definition, rewrites_of, travelling_xml
+from twinship.migrate.call import meter_of, mirrored, order_of
+from twinship.migrate.halves import Switch, rejoin
 from twinship.migrate.turns import Hold, Turns, wait_for
 from twinship.migrate.unanswered import hold_source
 from twinship.model.errors import TwinshipError
 from twinship.operations.job import Job
 from twinship.transfer.carrier import patience, watch_move
+from twinship.transfer.steps import Hosts
 
 AGENT_WAIT_S = 5.0
 
@@ -46,28 +44,24 @@ class Arrival:
 
 
 def move_live(
-    job: Job,
-    source: Connection,
-    target: Connection,
-    spec: dict[str, Any],
-    *,
-    stall_s: float,
-    turns: Turns,
+    job: Job, hosts: Hosts, spec: dict[str, Any], *, stall_s: float, turns: Turns
 ) -> Arrival:
     """Moves a running VM and returns once it runs on the target.
 
     Its memory crosses when it is its turn; disks are copied before that.
 
     Raises what libvirt said, :class:`twinship.model.errors.Cancelled`, or ``STALLED``; libvirt
-    has then ended the move, and the two sides have to be looked at.
+    has then ended the move, and the two sides have to be looked at. A link that breaks in post-copy
+    is waited for (:func:`twinship.migrate.halves.rejoin`).
     """
+    source, target = hosts.connection(spec["source"]), hosts.connection(spec["target"])
     uuid = spec["vm"]["uuid"]
     expected = spec.get("memory_expected", spec["memory_bytes"])
     with turns.queue((f"out/{source.name}", f"in/{target.name}"), expected) as turn:
-        if not _copied(spec):
+        if not mirrored(spec):
             wait_for(job, turns, turn)
         before = agent.clock_lag(source, uuid, job.clock)
-        order = _order(source, target, spec)
+        order = order_of(source, target, spec)
         began = job.clock.monotonic()
         move = jobs.Move(
             source,
@@ -79,19 +73,28 @@ def move_live(
         if spec["max_pause_s"] is not None:
             _allow_pause(job, move, spec["max_pause_s"])
         hold = Hold(job, turns, turn, source, uuid)
-        meter = _meter(job, target, spec)
+        meter = meter_of(job, target, spec)
+        switch = Switch(job, move, source, spec)
 
         def looked_at(stats: jobs.MoveStats) -> tuple[int, int]:
             hold.saw(stats)
+            switch.saw(stats, its_turn=hold.free)
             return meter(stats)
 
-        watch_move(
-            job,
-            move,
-            (source, target),
-            stall_s=patience(stall_s, spec["rate"]),
-            meter=looked_at,
-        )
+        try:
+            watch_move(
+                job,
+                move,
+                (source, target),
+                stall_s=patience(stall_s, spec["rate"]),
+                committed=switch.asked,
+                meter=looked_at,
+            )
+        except TwinshipError as broken:
+            if not switch.asked():
+                raise
+            rejoin(job, hosts, spec, broken)
+            target = hosts.connection(spec["target"])  # it may be another by now
     seconds = job.clock.monotonic() - began
     stats = _completed(target, uuid)
     pause_guest_s = _felt(job, target, uuid, before) if before is not None else None
@@ -102,49 +105,6 @@ def move_live(
         bytes_memory=stats.memory_processed,
         rate=stats.memory_rate,
     )
-
-
-def _copied(spec: dict[str, Any]) -> frozenset[str]:
-    return frozenset(disk["target"] for disk in spec["disks"] if disk["layers"])
-
-
-def _order(source: Connection, target: Connection, spec: dict[str, Any]) -> jobs.MoveOrder:
-    uuid, copied = spec["vm"]["uuid"], _copied(spec)
-    persist = spec["persistent"] and not spec["temporary"]
-    travelling = travelling_xml(vms.migratable_xml(source, uuid), copied, rewrites_of(spec))
-    return jobs.MoveOrder(
-        uri=spec["uri"],
-        xml=_marked(target, travelling, spec),
-        persistent_xml=_arriving(source, target, spec) if persist else "",
-        name=spec["vm"]["name"],
-        copy_disks=tuple(sorted(copied)),
-        increment=any(disk["way"] == "increment" for disk in spec["disks"]),
-        live=spec["mode"] == "live",
-        persist=persist,
-        shared_proved=spec["shared_files"],
-        rate=spec["rate"],
-    )
-
-
-def _arriving(source: Connection, target: Connection, spec: dict[str, Any]) -> str:
-    """The definition that stays on the target."""
-    text = definition(vms.inactive_xml(source, spec["vm"]["uuid"]), rewrites_of(spec))
-    return _marked(target, text, spec)
-
-
-def _marked(target: Connection, text: str, spec: dict[str, Any]) -> str:
-    """The definition with its marks true on the target: what its disks are based on there."""
-    ways = {disk["way"] for disk in spec["disks"]}
-    if "increment" in ways:
-        return carried(target, text, places_of(rewrites_of(spec)).there)
-    return with_bases(text, ()) if "copy" in ways else text
-
-
-def _meter(job: Job, target: Connection, spec: dict[str, Any]) -> DiskMeter:
-    copied = [disk for disk in spec["disks"] if disk["layers"]]
-    expected = sum(disk["bytes"] for disk in copied)
-    paths = [layer["there"] for disk in copied for layer in disk["layers"]]
-    return DiskMeter(target, paths, expected, spec["memory_bytes"], job.clock)
 
 
 def _allow_pause(job: Job, move: jobs.Move, seconds: float) -> None:

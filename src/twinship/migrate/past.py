@@ -26,10 +26,12 @@ def past(history: Iterable[Operation], source: str, target: str) -> Past:
             or ends != (source, target)
         ):
             continue
+        if result.get("recoveries"):
+            continue  # its time is that of a link that was away
         if result.get("rate") and result["bytes_memory"] >= LEAST_BYTES and not op.spec["rate"]:
             rates.append(float(result["rate"]))
         told = (result.get("forecast") or {}).get("seconds")
-        if told and result.get("seconds"):
+        if told and result.get("seconds") and not result.get("post_copy"):
             seconds.append((float(told), float(result["seconds"])))
     return Past(
         link=statistics.median(rates[:MOST]) if rates else 0.0, seconds=tuple(seconds[:MOST])

@@ -77,11 +77,9 @@ class Move:
         return {**arrival, "disks": copied_bytes, "bytes_disk": sum(copied_bytes.values())}
 
     def _move(self, job: Job) -> dict[str, Any]:
-        spec = self.spec
-        source = self.hosts.connection(spec["source"])
-        target = self.hosts.connection(spec["target"])
-        arrival = move_live(job, source, target, spec, stall_s=self.stall_s, turns=self.turns)
-        return arrival.as_dict()
+        return move_live(
+            job, self.hosts, self.spec, stall_s=self.stall_s, turns=self.turns
+        ).as_dict()
 
     def _begin_anew(self, job: Job) -> None:
         """After a broken attempt: the source serves, the target has nothing but our volumes.

@@ -24,7 +24,7 @@ from twinship.migrate.outlook import forecast
 from twinship.migrate.spec import files_of, spec_of
 from twinship.migrate.steps import steps_of
 from twinship.model.plan import Plan, PlannedXml
-from twinship.model.request import MigrateMode, MigrateRequest, NewIds, StorageWay
+from twinship.model.request import MigrateMode, MigrateRequest, NewIds, PostCopyWay, StorageWay
 from twinship.model.vm import VmState
 from twinship.planning.slots import move_slots
 
@@ -73,6 +73,7 @@ def asked_for(spec: Mapping[str, Any]) -> MigrateRequest:
     asked.update(
         mode=MigrateMode(asked["mode"]),
         storage=StorageWay(asked["storage"]),
+        post_copy=PostCopyWay(asked.get("post_copy", "never")),
         maps=tuple((old, new) for old, new in asked.get("maps", ())),
     )
     return MigrateRequest(**asked)

@@ -17,13 +17,15 @@ class Side(StrEnum):
     """What one host shows of the VM.
 
     ``SERVING``: it does what it did before the move (runs, or is paused as its user left it).
-    ``HELD``: QEMU is there but stands still because of the move.
+    ``HELD``: QEMU is there but stands still because of the move. ``HALF``: part of its memory is
+    on the other host (post-copy), under way or broken; without the other half it is lost.
     """
 
     ABSENT = "absent"
     OFF = "off"
     SERVING = "serving"
     HELD = "held"
+    HALF = "half"
     UNSEEN = "unseen"
 
 
@@ -35,6 +37,7 @@ class Deed(StrEnum):
     RESUME_SOURCE = "let the source go on"
     END_SOURCE = "end the stopped source"
     STOP_JOB = "stop the move that is under way"
+    JOIN = "bring the two halves of its memory together"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,25 @@ LIVE: dict[tuple[Side, Side], MoveVerdict] = {
     (Side.ABSENT, Side.OFF): MoveVerdict(_F, "only the target has the VM"),
     (Side.ABSENT, Side.HELD): MoveVerdict(_A, "only the target has the VM, and it stands still"),
     (Side.ABSENT, Side.SERVING): MoveVerdict(_F, "only the target has the VM"),
+    # Post-copy: both halves are needed, and no deed but JOIN touches one. libvirt ends the source's
+    # half itself, once the target has said that it has everything.
+    (Side.HALF, Side.HALF): MoveVerdict(_F, "part of its memory is on each side", (Deed.JOIN,)),
+    (Side.HALF, Side.HELD): MoveVerdict(_F, "the target is about to go on", (Deed.JOIN,)),
+    (Side.HALF, Side.SERVING): MoveVerdict(
+        _F, "the target runs; the source has not been told that it has everything", (Deed.JOIN,)
+    ),
+    (Side.HELD, Side.HALF): MoveVerdict(_F, "the target has gone on", (Deed.JOIN,)),
+    (Side.HALF, Side.ABSENT): MoveVerdict(
+        _A, "the target's half of its memory is gone, and with it what the guest did there"
+    ),
+    (Side.HALF, Side.OFF): MoveVerdict(
+        _A, "the target's half of its memory is gone, and with it what the guest did there"
+    ),
+    (Side.SERVING, Side.HALF): MoveVerdict(
+        _A, "the source runs, though the guest went on on the target"
+    ),
+    (Side.OFF, Side.HALF): MoveVerdict(_A, "the source's half of its memory is gone"),
+    (Side.ABSENT, Side.HALF): MoveVerdict(_A, "the source's half of its memory is gone"),
 }
 
 OFFLINE: dict[tuple[Side, Side], MoveVerdict] = {
@@ -102,6 +124,11 @@ OFFLINE: dict[tuple[Side, Side], MoveVerdict] = {
     (Side.ABSENT, Side.OFF): MoveVerdict(_F, "only the target has the VM"),
     (Side.ABSENT, Side.SERVING): MoveVerdict(_F, "only the target has the VM"),
     (Side.ABSENT, Side.HELD): MoveVerdict(_A, "only the target has the VM, and it stands still"),
+    **{
+        pair: MoveVerdict(_A, "the VM was started, and somebody moves it with post-copy")
+        for other in (Side.ABSENT, Side.OFF, Side.SERVING, Side.HELD, Side.HALF)
+        for pair in ((Side.HALF, other), (other, Side.HALF))
+    },
 }
 
 
@@ -119,6 +146,8 @@ def reconcile_move(source: Side, target: Side, *, live: bool, arrived: bool) -> 
         deeds = (Deed.END_SOURCE,) if source is Side.HELD else ()
         if source in (Side.OFF, Side.HELD, Side.ABSENT):
             return MoveVerdict(Decision.FORWARD, "the target has everything", deeds)
+    if arrived and live and (source, target) == (Side.HALF, Side.SERVING):
+        return LIVE[source, target]
     if arrived and live:
         # The guest ran on the target: what it wrote since lies there alone, so that going back
         # (which deletes the copies) would lose it.

@@ -15,7 +15,7 @@ from twinship.config import LINK_WAITS_S
 from twinship.domxml.secrets import SecretRef
 from twinship.hypervisor import volumes
 from twinship.migrate.carrying import Carry, CheckBases, Verify, VerifyMirrored, carried_files
-from twinship.migrate.observe import Sides, observe
+from twinship.migrate.observe import at_rest
 from twinship.migrate.phases import (
     Define,
     MarkAway,
@@ -119,7 +119,7 @@ class MigrateVerb:
     def reconcile(self, job: Job) -> Verdict:
         """Looks at both sides and decides; a side that cannot be seen makes it wait."""
         spec = job.spec
-        sides: Sides = observe(self.hosts, spec)
+        sides = at_rest(job.clock, self.hosts, spec)
         if spec["mode"] == "offline" and sides.target is Side.OFF and not defined_by_us(job):
             sides = replace(sides, target=Side.ABSENT)  # somebody else's, and of no meaning here
         outcomes = job.outcomes()
@@ -145,13 +145,15 @@ class MigrateVerb:
         """A migration's result as DESIGN fixes it."""
         spec, outcomes = job.spec, job.outcomes()
         moved = outcomes.get("move") or outcomes.get("carry") or {}
-        copied = moved.get("disks", {})
+        copied, noted = moved.get("disks", {}), job.notes("move")
         before = outcomes.get("carry", {}).get("bytes_along", 0) if "move" in outcomes else 0
         return {
             "vm": spec["vm"]["name"],
             "source": spec["source"],
             "target": spec["target"],
             "mode": spec["mode"],
+            "post_copy": noted.get("post_copy", False),
+            "recoveries": noted.get("recoveries", 0),
             "seconds": moved.get("seconds"),
             "pause_s": moved.get("pause_s"),
             "pause_guest_s": moved.get("pause_guest_s"),

@@ -6,15 +6,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from twinship.hypervisor import jobs, vms
-from twinship.migrate.observe import Sides, observe
+from twinship.migrate.halves import go_on
+from twinship.migrate.observe import HALF_A_MOMENT, at_rest
 from twinship.migrate.reconcile import Deed, Side, reconcile_move
 from twinship.model.errors import HostUnreachable, TwinshipError
 from twinship.operations.job import Job
 from twinship.operations.verb import Decision
 from twinship.transfer.steps import Hosts
 
-IN_A_MOMENT_S = 5.0
-LOOK_EVERY_S = 0.1
+_PASSING = HALF_A_MOMENT | {(Side.HELD, Side.HELD)}
+"""Of two halves that stand still the target may be about to start the VM, asked by a client that is
+gone. To end it then could lose what it wrote; libvirt starts or ends it within a moment."""
 
 
 def act(job: Job, hosts: Hosts, spec: dict[str, Any], phase: str) -> Decision:
@@ -25,7 +27,7 @@ def act(job: Job, hosts: Hosts, spec: dict[str, Any], phase: str) -> Decision:
     uuid = spec["vm"]["uuid"]
     decision = Decision.WAIT
     for _ in range(len(Deed) + 1):
-        sides = _at_rest(job, hosts, spec)
+        sides = at_rest(job.clock, hosts, spec, _PASSING)
         if Side.UNSEEN in (sides.source, sides.target):
             raise HostUnreachable("a host cannot be seen", cause=sides.trouble)
         verdict = reconcile_move(
@@ -48,24 +50,26 @@ def act(job: Job, hosts: Hosts, spec: dict[str, Any], phase: str) -> Decision:
                     vms.undefine(hosts.connection(spec["target"]), uuid)
                 case Deed.RESUME_SOURCE:
                     vms.resume(hosts.connection(spec["source"]), uuid)
+                case Deed.JOIN:
+                    _join(job, hosts, spec)
                 case Deed.END_SOURCE:
                     vms.destroy(hosts.connection(spec["source"]), uuid)
     return decision
 
 
-def _at_rest(job: Job, hosts: Hosts, spec: dict[str, Any]) -> Sides:
-    """Both sides; two halves that stand still get a moment first.
-
-    The target may be about to start the VM, asked by a client that is gone. To end it then could
-    lose what it wrote; libvirt starts or ends it within a moment.
-    """
-    deadline = job.clock.monotonic() + IN_A_MOMENT_S
-    while True:
-        sides = observe(hosts, spec)
-        both = (sides.source, sides.target) == (Side.HELD, Side.HELD)
-        if not both or job.clock.monotonic() > deadline:
-            return sides
-        job.clock.wait(LOOK_EVERY_S)
+def _join(job: Job, hosts: Hosts, spec: dict[str, Any]) -> None:
+    """Goes on with a post-copy move, once. Raises :class:`HostUnreachable` if that is to wait."""
+    try:
+        go_on(job, hosts, spec)
+    except TwinshipError as error:
+        sides = at_rest(job.clock, hosts, spec)
+        if Side.HALF in (sides.source, sides.target):
+            raise HostUnreachable(
+                "part of the VM's memory is on each host",
+                code="POST_COPY_BROKEN",
+                cause="part of the VM's memory is on each host, and both are kept: "
+                f"{error.cause or error.message}",
+            ) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

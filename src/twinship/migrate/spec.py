@@ -10,7 +10,7 @@ from twinship.migrate.checks.case import MigrateCase
 from twinship.migrate.disks import Route, Way
 from twinship.migrate.facts import MigrateFacts
 from twinship.model.host import migration_uri
-from twinship.model.request import NewIds
+from twinship.model.request import NewIds, PostCopyWay
 from twinship.model.vm import Layer, VmState
 from twinship.planning.binding import digest
 
@@ -57,6 +57,7 @@ def spec_of(case: MigrateCase, ids: NewIds) -> dict[str, Any]:
         "temporary": request.temporary,
         "stay_defined": request.stay_defined,
         "max_pause_s": request.max_pause_s,
+        "post_copy": (request.post_copy if case.may_post_copy else PostCopyWay.NEVER).value,
         "rate": request.rate,
         "verify": request.verify,
         "disks": _disk_specs(case),
@@ -94,6 +95,7 @@ def spec_of(case: MigrateCase, ids: NewIds) -> dict[str, Any]:
             "stay_defined": request.stay_defined,
             "temporary": request.temporary,
             "max_pause_s": request.max_pause_s,
+            "post_copy": request.post_copy.value,
             "rate": request.rate,
             "verify": request.verify,
         },

@@ -100,6 +100,11 @@ class Hold:
         self._held = False
         self._free = False
 
+    @property
+    def free(self) -> bool:
+        """Whether the memory may cross as fast as it can."""
+        return self._free
+
     def saw(self, stats: jobs.MoveStats) -> None:
         """The newest numbers of the move: holds its memory, or lets it go."""
         if self._free or not stats.memory_processed:

@@ -84,6 +84,17 @@ class StorageWay(StrEnum):
     INCREMENT = "increment"
 
 
+class PostCopyWay(StrEnum):
+    """Whether a live move may start the VM on the target before all of its memory is there.
+
+    ``PREFER``: after one round over all of it. ``ALLOW``: if it does not get there otherwise.
+    """
+
+    NEVER = "never"
+    ALLOW = "allow"
+    PREFER = "prefer"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloneRequest:
     """``twinship clone``. ``macs`` are given to the interfaces in their order; the rest random.
@@ -193,6 +204,7 @@ class MigrateRequest:
     stay_defined: bool = False
     temporary: bool = False
     max_pause_s: float | None = None
+    post_copy: PostCopyWay = PostCopyWay.NEVER
     rate: int = 0
     verify: bool = False
 

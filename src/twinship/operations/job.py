@@ -14,6 +14,7 @@ from twinship.operations.progress import Reporter
 from twinship.store.operations import LostOwnership, OperationStore
 
 CANCEL_POLL_S = 0.5
+NO_WAY_BACK = "no_way_back"
 
 Watch = Callable[[Operation], None]
 
@@ -40,6 +41,8 @@ class Job:
         self._cancel = op.cancel_requested
         self._cancel_seen_at = float("-inf")
         self._cancellable = True
+        self._refusal = ""
+        self._refused = False
         self._lost = False
         self._lease_end = lease_end
         self.progress = Reporter(clock, self._store_progress, self._show_progress)
@@ -135,9 +138,21 @@ class Job:
         if self.cancelled():
             raise Cancelled(f"operation {self.op.id} was cancelled")
 
-    def no_way_back(self) -> None:
-        """From here on the operation only goes forward; a cancel is not heard any more."""
+    def no_way_back(self, why: str = "") -> None:
+        """From here on the operation only goes forward; a cancel is not heard any more.
+
+        ``why`` is kept in the journal, for those who ask for one all the same.
+        """
         self._cancellable = False
+        if why and why != self._refusal:
+            self._refusal = why
+            self.record(NO_WAY_BACK, "", {"why": why})
+
+    def cancel_refused(self) -> bool:
+        """Whether this process was asked, since the last call, to cancel what cannot be."""
+        asked = self._cancel and not self._cancellable and not self._refused
+        self._refused = self._refused or asked
+        return asked
 
     def _store_progress(self, progress: Progress) -> None:
         with self._lock:

@@ -11,7 +11,7 @@ from twinship.model.operation import Event, Operation, OperationState, Progress
 from twinship.model.plan import Plan, Severity
 from twinship.operations.dispatch import Dispatch
 from twinship.operations.engine import Engine
-from twinship.operations.job import Job, Watch
+from twinship.operations.job import NO_WAY_BACK, Job, Watch
 from twinship.store.operations import LostOwnership, OperationStore
 
 WORKER_PATIENCE_S = 7 * 24 * 3600.0
@@ -113,12 +113,23 @@ class Runner:
             self._clock.wait(WATCH_POLL_S)
 
     def cancel(self, operation_id: str) -> Operation:
-        """Asks an operation to cancel and undo; its owner does so."""
+        """Asks an operation to cancel and undo; its owner does so.
+
+        Raises ``NO_WAY_BACK`` for one that can only go forward, with the reason.
+        """
         op = self._store.get(operation_id)
         if op.state.ended:
             raise UsageError(
                 f"operation {operation_id} has ended ({op.state.value})", code="OPERATION_ENDED"
             )
+        for event in self._store.events(operation_id):
+            if event.kind == NO_WAY_BACK:
+                raise Conflict(
+                    f"operation {operation_id} cannot be cancelled",
+                    code="NO_WAY_BACK",
+                    cause=str(event.data["why"]),
+                    hint=f"twinship operation watch {operation_id}",
+                )
         self._store.request_cancel(operation_id)
         return self._store.get(operation_id)
 

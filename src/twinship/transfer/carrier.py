@@ -296,6 +296,7 @@ def watch_move(
     *,
     stall_s: float,
     break_off: Callable[[], None] | None = None,
+    committed: Callable[[], bool] = lambda: False,
     meter: Callable[[jobs.MoveStats], tuple[int, int]] = jobs.MoveStats.counted,
 ) -> int:
     """Follows a move to its end, reporting progress; returns the bytes that went over.
@@ -307,7 +308,8 @@ def watch_move(
     QEMU cannot give up a disk's mirror while its connection hangs: over a dead link that takes
     until the link is back or TCP gives up (minutes; measured). ``break_off`` ends it sooner where
     there is nothing to lose; a VM that serves runs on meanwhile. ``meter`` makes bytes done and
-    bytes in all of libvirt's numbers.
+    bytes in all of libvirt's numbers. Once ``committed`` says so the move cannot be stopped any
+    more (post-copy), and so is not: it is followed until it ends by itself.
 
     A move whose target does not say whether it has started the VM is left, held, after
     ``ANSWER_WITHIN_S`` (:class:`HostUnreachable`): both sides have to be looked at.
@@ -328,13 +330,16 @@ def watch_move(
             last, moved_at = stats.done_bytes, now
         if stats.done_bytes:
             most = max(most, stats.done_bytes)
-            job.progress.bytes(*meter(stats))
+            if stopped is None:
+                job.progress.bytes(*meter(stats))
         if stopped is not None:
             if break_off is not None and now - stopped_at > BREAK_OFF_AFTER_S:
                 break_off()
                 stopped_at = now
             continue
-        if job.cancelled():
+        if committed():
+            job.cancelled()  # raises when another process has the operation
+        elif job.cancelled():
             stopped = _cancelled(job)
         elif now - moved_at > stall_s:
             stopped = TwinshipError(

@@ -10,6 +10,7 @@ from twinship.migrate.checks import (
     devices,
     network,
     places,
+    postcopy,
     state,
     storage,
 )
@@ -18,6 +19,6 @@ from twinship.planning.checks import CheckTable
 
 TABLE: CheckTable[MigrateCase] = CheckTable()
 TABLE.join(state.ROWS, compute.ROWS, cpu.ROWS, devices.ROWS, storage.ROWS, places.ROWS)
-TABLE.join(belongings.ROWS, network.ROWS, convergence.ROWS)
+TABLE.join(belongings.ROWS, network.ROWS, convergence.ROWS, postcopy.ROWS)
 
 __all__ = ["TABLE", "MigrateCase"]

@@ -10,7 +10,7 @@ from twinship.migrate.belongings import Belongings
 from twinship.migrate.disks import Route, Way
 from twinship.migrate.facts import MigrateFacts
 from twinship.model.plan import Cure
-from twinship.model.request import MigrateMode, MigrateRequest
+from twinship.model.request import MigrateMode, MigrateRequest, PostCopyWay
 from twinship.model.vm import Disk
 
 __all__ = ["MigrateCase", "Way"]
@@ -30,6 +30,12 @@ class MigrateCase:
     def live(self) -> bool:
         """Whether memory moves (live or non-live)."""
         return self.mode is not MigrateMode.OFFLINE
+
+    @property
+    def may_post_copy(self) -> bool:
+        """Whether the move may go over to post-copy: it was allowed, and the VM runs meanwhile."""
+        asked = self.request.post_copy is not PostCopyWay.NEVER
+        return asked and self.mode is MigrateMode.LIVE
 
     @property
     def ways(self) -> tuple[tuple[Disk, Way], ...]:
