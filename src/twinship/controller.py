@@ -293,15 +293,22 @@ class Controller(Ledger, Workshop, Convoy):
         return replace(plan, estimate_s=estimated_s(plan, self._store.all(limit=HISTORY)))
 
     def _clone_plan(self, request: CloneRequest) -> Plan:
-        vm = self.inventory.find(request.vm)
-        source = self.inventory.connection(vm.host)
+        host, uuid = self._origin(request)
+        source = self.inventory.connection(host)
         target = self.inventory.connection(request.to) if request.to else source
         # Read first: a name that is promised no more is a VM's when the host is asked.
         promised = frozenset() if request.name else self._store.claimed(f"name/{target.name}/")
-        facts = gather_clone(source, target, vm.uuid, request)
+        facts = gather_clone(source, target, uuid, request)
         facts = replace(facts, names=facts.names | promised)
         (request,) = addressed(facts, (request,))
         return plan_clone(facts, request, new_ids(len(facts.summary.nics)))
+
+    def _origin(self, request: CloneRequest) -> tuple[str, str]:
+        """Host and UUID of what is cloned; no UUID for a definition in a file."""
+        if request.definition_file:
+            return self.inventory.record(request.vm.partition("/")[0]).name, ""
+        vm = self.inventory.find(request.vm)
+        return vm.host, vm.uuid
 
     def clone(
         self,
@@ -339,11 +346,11 @@ class Controller(Ledger, Workshop, Convoy):
     def _clone_many_plan(
         self, request: CloneRequest, names: Sequence[str], *, keep_going: bool
     ) -> Plan:
-        vm = self.inventory.find(request.vm)
-        source = self.inventory.connection(vm.host)
+        host, uuid = self._origin(request)
+        source = self.inventory.connection(host)
         target = self.inventory.connection(request.to) if request.to else source
         promised = self._store.claimed(f"name/{target.name}/")
-        facts = gather_clone(source, target, vm.uuid, request)
+        facts = gather_clone(source, target, uuid, request)
         facts = replace(facts, names=facts.names | (promised if "" in names else frozenset()))
         requests = addressed(facts, [replace(request, name=name) for name in names])
         fresh = [new_ids(len(facts.summary.nics)) for _ in names]

@@ -115,20 +115,40 @@ def test_what_is_printed_of_a_defined_vm_is_virt_clones(world: World) -> None:
 
 
 @pytest.mark.host
-def test_a_definition_in_a_file_is_printed_and_not_cloned(world: World, tmp_path: Path) -> None:
+def test_a_definition_in_a_file_is_cloned_though_it_is_no_vm(world: World, tmp_path: Path) -> None:
     a_web(world)
     file = tmp_path / "web.xml"
     file.write_bytes(world.one.run(["virsh", "dumpxml", "web"]).stdout)
+    world.one.run(["virsh", "-q", "undefine", "web", "--nvram"])
     words = ("--original-xml", str(file), "--name", "new", "--auto-clone")
 
-    printed, refused = virtclone(world, *words, "--print-xml"), virtclone(world, *words)
+    printed, done = virtclone(world, *words, "--print-xml"), virtclone(world, *words)
 
     assert [disk.path for disk in disks(printed.stdout)] == [
         f"{IMAGES}/new.qcow2",
         f"{IMAGES}/data-clone.img",
     ]
-    assert refused.returncode == 1
-    assert "--print-xml" in refused.stderr
+    assert done.returncode == 0, done.stderr
+    assert world.vms(world.one) == {"new": "shut off"}
+    assert world.sha(world.one, "new.qcow2") == world.sha(world.one, "web.qcow2")
+    stored = (world.state / "twinship.db").read_bytes()
+    assert b"<devices>" not in stored, "the database has no definition"
+
+
+@pytest.mark.host
+def test_what_a_definition_in_a_file_cannot_be_is_said(world: World, tmp_path: Path) -> None:
+    a_web(world)
+    file = tmp_path / "web.xml"
+    file.write_bytes(world.one.run(["virsh", "dumpxml", "web"]).stdout)
+    world.one.run(["virsh", "-q", "start", "web"])
+    (tmp_path / "text").write_text("no definition")
+    (tmp_path / "nameless").write_text("<domain type='qemu'/>")
+
+    for name in ("web.xml", "text", "nameless", "missing", "."):
+        refused = virtclone(world, "--original-xml", str(tmp_path / name), "--auto-clone")
+        assert refused.returncode == 1, name
+        assert "Traceback" not in refused.stderr
+    assert world.vms(world.one) == {"web": "running"}
 
 
 @pytest.mark.host

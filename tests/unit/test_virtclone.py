@@ -268,7 +268,7 @@ def test_the_request_asks_for_what_is_printed() -> None:
     text = a_vm("web").with_disk("vda").xml()
     source = order.Source(name="web", uuid=SOURCE_UUID, xml=text)
     made = order.make(source, parse_options([*AUTO, "--nonsparse"]), "new", lambda _: False)
-    request, printed = made.request("local/web"), parse(made.definition())
+    request, printed = made.request("web", "local"), parse(made.definition())
 
     assert (request.name, request.uuid) == (printed.findtext("name"), printed.findtext("uuid"))
     assert request.disks[0].path == read.disks(made.definition())[0].path

@@ -79,6 +79,7 @@ def asked(request: CloneRequest) -> dict[str, Any]:
         "ssh_keys": list(request.ssh_keys),
         "first_boot": request.first_boot.value,
         "snapshot": request.snapshot,
+        "definition_file": request.definition_file,
         "start": request.start,
         "rate": request.rate,
         "verify": request.verify,

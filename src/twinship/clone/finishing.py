@@ -7,6 +7,7 @@ from typing import Any
 
 from twinship.clone.copying import carrier_of
 from twinship.clone.disks import bases_of
+from twinship.clone.from_file import read_definition
 from twinship.clone.plan import definition
 from twinship.clone.settings import seed_bytes
 from twinship.domxml.carrier import Cargo, carrier_xml
@@ -202,8 +203,11 @@ class Guard:
 
 
 def _definition_of(origin: Connection, spec: dict[str, Any]) -> str:
-    """What the clone is made of: the source's definition, or that of its snapshot."""
+    """What the clone is made of: the source's definition, that of its snapshot, or in a file."""
     uuid = spec["source"]["uuid"]
+    if file := spec["request"].get("definition_file"):
+        label = f"{spec['source']['host']}/{spec['source']['name']}"
+        return read_definition(file, expected=spec["binding"][f"the definition of {label}"])
     if spec["snapshot"]:
         return snapshots.read(origin, uuid, spec["snapshot"]).xml
     return vms.inactive_xml(origin, uuid)

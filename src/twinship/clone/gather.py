@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from twinship.clone.disks import choice_of, way_of
 from twinship.clone.facts import CloneFacts
+from twinship.clone.from_file import source_of
 from twinship.domxml import read as domread
 from twinship.domxml.resources import Owner, resources
 from twinship.hypervisor import hosts, networks, snapshots, vms, volumes
@@ -20,9 +21,11 @@ from twinship.transfer import reflink
 def gather(source: Connection, target: Connection, uuid: str, request: CloneRequest) -> CloneFacts:
     """All facts for cloning the VM ``uuid`` of ``source`` to ``target``, often the same host.
 
-    Raises what reading raises.
+    ``uuid`` is not looked at for a source that is a definition in a file. Raises what reading
+    raises.
     """
-    vm = now = vms.facts(source, uuid)
+    file = request.definition_file
+    vm = now = source_of(source, file) if file else vms.facts(source, uuid)
     snapshot = snapshots.read(source, uuid, request.snapshot) if request.snapshot else None
     if snapshot is not None:
         vm = _then(source, now, snapshot)

@@ -109,7 +109,8 @@ class CloneRequest:
     252 or later, or with ``first_boot`` cloud-init. ``grow``: disk targets and their new sizes in
     bytes. ``address`` is the IPv4 address the libvirt network of the first interface gives to the
     clone; ``mac_range`` and ``address_range`` say where those of many come from, see
-    :mod:`twinship.planning.addresses`.
+    :mod:`twinship.planning.addresses`. ``definition_file``: what is cloned is no VM but the
+    definition in this file of this machine; ``vm`` is then ``HOST/``, where its disks lie.
     """
 
     vm: str
@@ -127,6 +128,7 @@ class CloneRequest:
     mac_range: str = ""
     address_range: str = ""
     address: str = ""
+    definition_file: str = ""
     full_allocation: bool = False
     vcpus: int = 0
     memory_bytes: int = 0

@@ -21,11 +21,15 @@ from twinship.virtclone.xml import Decisions, new_definition
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """What is cloned. ``paths``: target to where a disk's bytes are, as far as its host told."""
+    """What is cloned. ``paths``: target to where a disk's bytes are, as far as its host told.
+
+    ``file`` is where its definition was read, if it is no VM.
+    """
 
     name: str
     uuid: str
     xml: str
+    file: str = ""
     paths: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -69,10 +73,11 @@ class Order:
         files = [path for path in paths if path.startswith("/") and not path.startswith("/dev/")]
         return tuple(dict.fromkeys(path.rpartition("/")[0] for path in files))
 
-    def request(self, vm: str) -> CloneRequest:
-        """What the engine is asked for."""
+    def request(self, uuid: str, host: str) -> CloneRequest:
+        """What the engine is asked for; no ``uuid`` for a definition in a file."""
         return CloneRequest(
-            vm=vm,
+            vm=f"{host}/{uuid}",
+            definition_file=self.source.file,
             name=self.name,
             mode=CloneMode.FULL,
             uuid=self.ids.uuid,

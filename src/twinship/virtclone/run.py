@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from twinship.clone.from_file import read_definition
 from twinship.controller import Controller
 from twinship.domxml import read
 from twinship.model.errors import Busy, CheckBlocked, Conflict, TwinshipError, UsageError
 from twinship.model.operation import Operation, OperationState
 from twinship.model.plan import Plan, Severity
+from twinship.model.vm import Vm
 from twinship.virtclone import order
 from twinship.virtclone.host import is_here
 from twinship.virtclone.naming import clone_name
@@ -35,9 +37,7 @@ class Run:
 
     def run(self) -> int:
         """Prints or makes the clone; the exit code. Raises what refuses it."""
-        if self._options.original_xml:
-            return self._from_file()
-        source = self._source()
+        source = self._from_file() if self._options.original_xml else self._source()
         if self._options.print_xml:
             self._print(source)
             return 0
@@ -58,21 +58,25 @@ class Run:
             paths={disk.target: disk.path for disk in found.disks if disk.chain},
         )
 
-    def _from_file(self) -> int:
-        if not self._options.print_xml:
-            raise UsageError(
-                "--original-xml can only be printed by this version (--print-xml)",
-                hint="define the VM and name it with --original",
-            )
-        try:
-            text = Path(self._options.original_xml).read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(
-                f"cannot read {self._options.original_xml}", cause=str(error)
-            ) from None
+    def _from_file(self) -> order.Source:
+        """A definition that need not be a VM of the host, though its disks lie there."""
+        file = str(Path(self._options.original_xml).absolute())
+        text = read_definition(file)
         summary = read.summary(text)
-        self._print(order.Source(name=summary.name, uuid=summary.uuid, xml=text))
-        return 0
+        if not self._options.print_xml:
+            self._refuse_running(text)
+        return order.Source(name=summary.name, uuid=summary.uuid, xml=text, file=file)
+
+    def _refuse_running(self, text: str) -> None:
+        """Raises :class:`UsageError` while a VM of the host writes to one of the disks."""
+        running = {vm.name for vm in self._vms() if vm.state.active}
+        for disk in read.disks(text):
+            users = self._controller.file_users(self._host, disk.path) if disk.path else ()
+            if writes := sorted(running & set(users)):
+                raise UsageError(
+                    f"{disk.path} is a disk of {writes[0]}, which runs",
+                    hint="shut it down first, as virt-clone wants it; twinship clone needs not",
+                )
 
     def _order(self, source: order.Source) -> order.Order:
         """What is asked for, with the names that are free now."""
@@ -98,7 +102,7 @@ class Run:
             made = self._order(source)
             for directory in made.directories:
                 self._controller.pool_over(self._host, directory)
-            request = made.request(f"{self._host}/{source.uuid}")
+            request = made.request("" if source.file else source.uuid, self._host)
             plan = self._controller.clone_plan(request).lenient(self._waived())
             if self._options.reflink:
                 order.refuse_copies(plan)
@@ -159,10 +163,13 @@ class Run:
                 return 1
 
     def _names(self) -> frozenset[str]:
+        return frozenset(vm.name for vm in self._vms())
+
+    def _vms(self) -> tuple[Vm, ...]:
         (answer,) = self._controller.vm_list(self._host)
         if answer.error:
             raise TwinshipError(answer.error, code="HOST_UNREACHABLE", hint=answer.hint)
-        return frozenset(vm.name for vm in answer.vms)
+        return answer.vms
 
     def _there(self, path: str) -> bool:
         if path in self._avoid or self._controller.file_there(self._host, path):
