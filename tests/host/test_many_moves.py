@@ -102,7 +102,7 @@ def test_what_arrived_stays_when_another_fails(world: World, keep_going: bool) -
     assert here | there == {**STATES, "slow": "shut off"}
     assert not set(here) & set(there)
     assert here["off"] == "shut off"
-    assert there["db"] == "running"
+    assert there, "which of them had arrived is a matter of moments"
     if keep_going:
         assert set(here) == {"off"}
     assert (world.two.images / "off.qcow2").stat().st_size == 0, "what somebody else put stays"

@@ -136,8 +136,7 @@ def _reflinks(
             continue
         if disk.on_device:
             continue
-        found = volumes.find(connection, disk.top.path)
-        if found is None or not reflink.is_here(found):
+        if not reflink.seen_here(connection, disk.top.path):
             continue
         seen[disk.top.path] = True
         directory = choice_of(disk, request).path.rpartition("/")[0]

@@ -53,7 +53,4 @@ def _claims(other: Connection, base: VmFacts, paths: set[str]) -> list[tuple[str
 
 def _is_one(here: Connection, there: Connection, path: str) -> bool:
     """Whether both hosts mean one file by a path: a copy has another change time."""
-    mine, theirs = volumes.find(here, path), volumes.find(there, path)
-    if mine is None or theirs is None or not mine.stamp:
-        return False
-    return (mine.length_bytes, mine.stamp) == (theirs.length_bytes, theirs.stamp)
+    return volumes.are_one(here, path, there, path)

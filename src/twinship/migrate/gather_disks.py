@@ -70,12 +70,7 @@ def files_there(
         if there is None:
             found[layer.path] = TargetFile(exists=False)
             continue
-        here = volumes.find(source, layer.path)
-        same = (
-            here is not None
-            and here.stamp != ""
-            and (here.length_bytes, here.stamp) == (there.length_bytes, there.stamp)
-        )
+        same = volumes.are_one(source, layer.path, target, places.there(layer.path))
         found[layer.path] = TargetFile(exists=True, same=same)
     return found
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from twinship.guestfs.image import Image, Layer
 from twinship.guestfs.window import window
-from twinship.hypervisor import volumes
 from twinship.hypervisor.connection import Connection
 from twinship.transfer import reflink
 from twinship.transfer.steps import Hosts
@@ -52,5 +51,4 @@ def shown(hosts: Hosts, host: str, chains: Sequence[Chain]) -> Iterator[list[Ima
 
 def is_here(connection: Connection, path: str) -> bool:
     """Whether this process sees the host's file."""
-    found = volumes.find(connection, path)
-    return found is not None and reflink.is_here(found)
+    return reflink.seen_here(connection, path)

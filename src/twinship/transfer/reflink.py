@@ -12,7 +12,8 @@ import os
 import struct
 from pathlib import Path
 
-from twinship.hypervisor.volumes import VolumeFacts
+from twinship.hypervisor.connection import Connection
+from twinship.hypervisor.volumes import LOOKS, VolumeFacts, find
 
 FICLONE = 0x40049409
 FICLONERANGE = 0x4020940D
@@ -31,6 +32,19 @@ def is_here(found: VolumeFacts) -> bool:
         return False
     stamp = f"{_stamp(seen.st_ctime_ns)} {_stamp(seen.st_mtime_ns)}"
     return bool(found.stamp) and found.stamp == stamp and found.length_bytes == seen.st_size
+
+
+def seen_here(connection: Connection, path: str) -> bool:
+    """Whether this process sees a host's file; one that is being written is looked at again."""
+    before = ""
+    for _ in range(LOOKS):
+        found = find(connection, path)
+        if found is None or found.stamp in ("", before) or not Path(path).exists():
+            return False
+        if is_here(found):
+            return True
+        before = found.stamp
+    return False
 
 
 def refusal(source: str, directory: str) -> str:
