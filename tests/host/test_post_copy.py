@@ -73,14 +73,21 @@ def in_post_copy(world: World) -> bool:
     return (state(world.one), state(world.two)) == ("paused (post-copy)", "running (post-copy)")
 
 
+def until_in_post_copy(world: World) -> None:
+    """Waits for the switch, then slows the link, so that what comes next finds it under way."""
+    wait_until(lambda: in_post_copy(world), 30)
+    world.one.link(rate_bytes_s=LINK // 16)
+
+
 def broken(world: World) -> bool:
     """Both hosts have noticed."""
     return "failed" in state(world.one) and "failed" in state(world.two)
 
 
 def break_link(world: World) -> None:
-    """Resets the connections that the memory goes over; new ones can be made."""
+    """Resets the connections that the memory goes over; new ones can be made, as fast as before."""
     world.one.run(["ss", "-K", "dst", world.two.address, "dport", "ge", "49152"])
+    world.one.link(rate_bytes_s=LINK)
 
 
 def assert_arrived_whole(world: World) -> None:
@@ -118,9 +125,9 @@ def test_a_guest_busier_than_the_link_arrives_when_post_copy_is_allowed_and_only
 
 
 def a_break_is_mended(world: World, *, also: Callable[[Moving], None] = lambda _: None) -> None:
-    moving = a_busy_guest(world)
+    moving = a_busy_guest(world, link=LINK // 2)
     ended = moving.begin(PostCopyWay.PREFER)
-    wait_until(lambda: in_post_copy(world), 30)
+    until_in_post_copy(world)
     also(moving)
     break_link(world)
 
@@ -156,7 +163,7 @@ def test_a_break_is_mended_each_of_twenty_times(world: World, number: int) -> No
 def test_a_link_that_is_away_for_long_is_waited_for(world: World) -> None:
     moving = a_busy_guest(world)
     ended = moving.begin(PostCopyWay.PREFER)
-    wait_until(lambda: in_post_copy(world), 30)
+    until_in_post_copy(world)
     world.one.run(["ip", "route", "add", "unreachable", world.two.address])
     try:
         break_link(world)
@@ -183,7 +190,7 @@ def test_a_controller_killed_in_post_copy_is_followed_by_the_next_command(
     process = world.start_cli(
         "migrate", f"lab1/{NAME}", "--to", "lab2", "--post-copy", "prefer", "-o", "json"
     )
-    wait_until(lambda: in_post_copy(world), 30)
+    until_in_post_copy(world)
     process.kill()
     process.communicate()
     if breaks:
@@ -202,7 +209,7 @@ def test_a_controller_killed_in_post_copy_is_followed_by_the_next_command(
 def test_a_link_that_is_silent_for_a_while_is_waited_for_by_tcp_itself(world: World) -> None:
     moving = a_busy_guest(world)
     ended = moving.begin(PostCopyWay.PREFER)
-    wait_until(lambda: in_post_copy(world), 30)
+    until_in_post_copy(world)
     world.two.link(up=False)
     time.sleep(world.config.stall_s + 1)  # longer than a move before the switch may stand still
     assert in_post_copy(world), "nobody has ended it"
@@ -219,7 +226,7 @@ def test_a_libvirtd_killed_in_post_copy_ends_nothing(world: World, end: str) -> 
     host = world.one if end == "source" else world.two
     moving = a_busy_guest(world)
     ended = moving.begin(PostCopyWay.PREFER)
-    wait_until(lambda: in_post_copy(world), 30)
+    until_in_post_copy(world)
     host.daemon(DaemonAction.KILL)
     host.daemon(DaemonAction.START)
 
@@ -232,7 +239,7 @@ def test_a_libvirtd_killed_in_post_copy_ends_nothing(world: World, end: str) -> 
 def test_a_half_that_is_lost_leaves_the_other_for_a_person(world: World) -> None:
     moving = a_busy_guest(world)
     ended = moving.begin(PostCopyWay.PREFER)
-    wait_until(lambda: in_post_copy(world), 30)
+    until_in_post_copy(world)
     world.two.run(["virsh", "-q", "destroy", NAME])
 
     left = ended.result(timeout=120)
