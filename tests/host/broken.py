@@ -228,16 +228,6 @@ def snapshot(world: World) -> Iterator[None]:
 
 
 @contextmanager
-def checkpoint(world: World) -> Iterator[None]:
-    """A checkpoint, from which backups would go on."""
-    _say(world.one, "virsh", "-q", "checkpoint-create-as", "web", "since")
-    try:
-        yield
-    finally:
-        _say(world.one, "virsh", "-q", "checkpoint-delete", "web", "since", check=False)
-
-
-@contextmanager
 def backup_job(world: World) -> Iterator[None]:
     """A backup that is under way (pull mode lasts until it is ended)."""
     text = (
@@ -482,6 +472,5 @@ BROKEN: dict[str, Broken] = {
     ),
     "a backup is under way": Broken(code="VM_JOB", late=backup_job, modes=(LIVE, PAUSED)),
     "a snapshot": Broken(code="VM_SNAPSHOTS", late=snapshot, modes=(LIVE, PAUSED)),
-    "a checkpoint": Broken(code="VM_CHECKPOINTS", late=checkpoint, modes=(LIVE, PAUSED)),
     "a file of that name": Broken(code="DISK_EXISTS", late=taken_file),
 }
