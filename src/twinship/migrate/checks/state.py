@@ -134,7 +134,7 @@ def no_checkpoints(case: MigrateCase) -> Problem | None:
     if not count or not case.live:
         return None
     return Problem(
-        f"the VM has {count} checkpoints, which a running VM would lose: libvirt leaves them behind",
+        f"the VM has {count} checkpoints, which libvirt leaves behind when a running VM moves",
         hint="shut it down and move it offline: they go along; or remove them "
         "(virsh checkpoint-delete --metadata; the next backup is a full one)",
         object=case.vm_object,
